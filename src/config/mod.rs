@@ -1,0 +1,9 @@
+//! Settings and the reading of what people write.
+//!
+//! ```text
+//! defaults ─▶ portolan.yaml ─▶ environment ─▶ flags ─▶ one Tree, each value knowing its origin ─▶ Settings
+//! ```
+
+pub mod read;
+pub mod tree;
+pub mod yaml;

@@ -1,0 +1,3 @@
+//! Portolan: a dynamic HTTPS proxy for people who run containers.
+pub mod config;
+pub mod model;

@@ -1,0 +1,311 @@
+//! Paths: what a route claims, and the one spelling in which claims and requests are compared.
+//!
+//! ```text
+//! request target ─▶ resolve_dots ─▶ forwarded as it is ─▶ match_key ─▶ compared with PathMatch
+//! ```
+//! RFC 3986 §5.2.4 (dot segments), §6.2.2 (equivalent spellings).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A claim on paths, in the spelling of [`match_key`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathMatch {
+    Exact(Arc<str>),
+    /// By whole segments: `/foo` matches `/foo`, `/foo/` and `/foo/x`, never `/foobar`. No trailing slash; `/` is the
+    /// empty prefix.
+    Prefix(Arc<str>),
+}
+
+impl PathMatch {
+    pub fn everything() -> PathMatch {
+        PathMatch::Prefix("/".into())
+    }
+
+    pub fn prefix(raw: &str) -> Result<PathMatch, String> {
+        let path = configured(raw)?;
+        let trimmed = path.trim_end_matches('/');
+        Ok(PathMatch::Prefix(if trimmed.is_empty() { "/".into() } else { trimmed.into() }))
+    }
+
+    pub fn exact(raw: &str) -> Result<PathMatch, String> {
+        configured(raw).map(|path| PathMatch::Exact(path.into()))
+    }
+
+    /// Whether every path that `other` matches is matched by this claim.
+    pub fn covers(&self, other: &PathMatch) -> bool {
+        match (self, other) {
+            (PathMatch::Prefix(a), PathMatch::Prefix(b) | PathMatch::Exact(b)) => prefix_matches(a, b),
+            (a, b) => a == b,
+        }
+    }
+
+    pub fn matches(&self, key: &str) -> bool {
+        match self {
+            PathMatch::Exact(path) => **path == *key,
+            PathMatch::Prefix(path) => prefix_matches(path, key),
+        }
+    }
+
+    /// A claim on everything below the root says nothing about the path.
+    pub fn is_everything(&self) -> bool {
+        matches!(self, PathMatch::Prefix(path) if &**path == "/")
+    }
+}
+
+fn prefix_matches(prefix: &str, path: &str) -> bool {
+    prefix == "/" || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl fmt::Display for PathMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PathMatch::Exact(path) => write!(f, "={path}"),
+            PathMatch::Prefix(path) => f.write_str(path),
+        }
+    }
+}
+
+fn configured(raw: &str) -> Result<String, String> {
+    if !raw.starts_with('/') {
+        return Err(format!("\"{raw}\" is not a path: it must start with /"));
+    }
+    if let Some(bad) = raw.chars().find(|c| matches!(c, '?' | '#') || c.is_control()) {
+        return Err(format!("\"{raw}\" is not a path: {bad:?} cannot stand in one"));
+    }
+    let resolved = resolve_dots(raw).ok_or_else(|| format!("\"{raw}\" climbs above the root"))?;
+    Ok(match_key(&resolved).into_owned())
+}
+
+/// Resolves `.` and `..` segments, literal or percent-encoded. `None` where the path climbs above the root.
+pub fn resolve_dots(path: &str) -> Option<Cow<'_, str>> {
+    if !path.split('/').any(|segment| dots(segment) > 0) {
+        return Some(Cow::Borrowed(path));
+    }
+    let mut segments: Vec<&str> = Vec::new();
+    let mut directory = false;
+    for segment in path.split('/').skip(1) {
+        directory = false;
+        match dots(segment) {
+            0 => segments.push(segment),
+            1 => directory = true,
+            _ => {
+                segments.pop()?;
+                directory = true;
+            }
+        }
+    }
+    let mut resolved = String::with_capacity(path.len());
+    for segment in &segments {
+        resolved.push('/');
+        resolved.push_str(segment);
+    }
+    if directory || resolved.is_empty() {
+        resolved.push('/');
+    }
+    Some(Cow::Owned(resolved))
+}
+
+/// 1 for a `.` segment, 2 for `..`, 0 for any other.
+fn dots(segment: &str) -> usize {
+    if segment.len() > 6 {
+        return 0;
+    }
+    let mut rest = segment;
+    let mut count = 0;
+    while !rest.is_empty() {
+        rest = match rest.strip_prefix('.').or_else(|| rest.strip_prefix("%2e")).or_else(|| rest.strip_prefix("%2E")) {
+            Some(rest) => rest,
+            None => return 0,
+        };
+        count += 1;
+    }
+    if count > 2 { 0 } else { count }
+}
+
+/// Brings a path to the one spelling used for matching: unreserved characters decoded, non-ASCII bytes encoded, hex
+/// digits upper-case. `%2F` stays what it is and is no separator.
+pub fn match_key(path: &str) -> Cow<'_, str> {
+    if !path.bytes().any(|b| b == b'%' || !b.is_ascii()) {
+        return Cow::Borrowed(path);
+    }
+    let bytes = path.as_bytes();
+    let mut key = String::with_capacity(path.len() + 8);
+    let mut i = 0;
+    while i < bytes.len() {
+        match bytes[i] {
+            b'%' => match escape(bytes, i) {
+                Some(byte) if is_unreserved(byte) => {
+                    key.push(byte as char);
+                    i += 3;
+                }
+                Some(byte) => {
+                    push_escape(&mut key, byte);
+                    i += 3;
+                }
+                None => {
+                    key.push('%');
+                    i += 1;
+                }
+            },
+            byte if byte.is_ascii() => {
+                key.push(byte as char);
+                i += 1;
+            }
+            byte => {
+                push_escape(&mut key, byte);
+                i += 1;
+            }
+        }
+    }
+    Cow::Owned(key)
+}
+
+/// The path as a lenient backend might read it: decoded once, `\` as `/`, `;params` dropped, `//` merged, dots
+/// resolved; in the spelling of [`match_key`]. `None` where no reader could see more than the path itself says.
+/// A climb above the root ends at the root, as lenient readers do.
+pub fn lenient_key(path: &str) -> Option<String> {
+    if !path.contains(['%', '\\', ';']) && !path.contains("//") {
+        return None;
+    }
+    let bytes = path.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        if bytes[i] == b'%'
+            && let Some(byte) = escape(bytes, i)
+        {
+            decoded.push(byte);
+            i += 3;
+        } else {
+            decoded.push(bytes[i]);
+            i += 1;
+        }
+    }
+    for byte in &mut decoded {
+        if *byte == b'\\' {
+            *byte = b'/';
+        }
+    }
+    let mut segments: Vec<&[u8]> = Vec::new();
+    let mut directory = false;
+    for segment in decoded.split(|b| *b == b'/') {
+        let segment = segment.split(|b| *b == b';').next().unwrap_or_default();
+        directory = true;
+        match segment {
+            b"" | b"." => {}
+            b".." => {
+                segments.pop();
+            }
+            other => {
+                segments.push(other);
+                directory = false;
+            }
+        }
+    }
+    let mut key = String::with_capacity(decoded.len() + 1);
+    for segment in segments {
+        key.push('/');
+        for &byte in segment {
+            if byte.is_ascii_graphic() && byte != b'%' && byte != b'?' && byte != b'#' {
+                key.push(byte as char);
+            } else {
+                push_escape(&mut key, byte);
+            }
+        }
+    }
+    if directory {
+        key.push('/');
+    }
+    Some(key)
+}
+
+fn escape(bytes: &[u8], at: usize) -> Option<u8> {
+    let digit = |i: usize| bytes.get(i).and_then(|b| (*b as char).to_digit(16));
+    Some((digit(at + 1)? * 16 + digit(at + 2)?) as u8)
+}
+
+fn push_escape(out: &mut String, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    out.push('%');
+    out.push(HEX[usize::from(byte >> 4)] as char);
+    out.push(HEX[usize::from(byte & 15)] as char);
+}
+
+/// RFC 3986 §2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_matches_whole_segments_only() {
+        let foo = PathMatch::prefix("/foo/").expect("valid");
+        for (path, expected) in [("/foo", true), ("/foo/", true), ("/foo/x", true), ("/foobar", false), ("/", false)] {
+            assert_eq!(foo.matches(path), expected, "{path}");
+        }
+        assert!(PathMatch::everything().matches("/anything"));
+    }
+
+    #[test]
+    fn an_exact_path_minds_its_trailing_slash() {
+        let exact = PathMatch::exact("/foo").expect("valid");
+        assert!(exact.matches("/foo"));
+        assert!(!exact.matches("/foo/"));
+    }
+
+    #[test]
+    fn dot_segments_are_resolved_literal_or_encoded() {
+        for (raw, resolved) in [
+            ("/a/./b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/a/.%2e", "/"),
+            ("/a/b/..", "/a/"),
+            ("/a/.", "/a/"),
+            ("/a/...", "/a/..."),
+            ("/a//b", "/a//b"),
+        ] {
+            assert_eq!(resolve_dots(raw).as_deref(), Some(resolved), "{raw}");
+        }
+        assert_eq!(resolve_dots("/.."), None);
+        assert_eq!(resolve_dots("/a/../../b"), None);
+    }
+
+    #[test]
+    fn equivalent_spellings_share_one_key() {
+        assert_eq!(match_key("/%61%2d%c3%a9%2fb"), "/a-%C3%A9%2Fb");
+        assert_eq!(match_key("/é"), "/%C3%A9");
+        assert_eq!(match_key("/100%"), "/100%");
+    }
+
+    #[test]
+    fn a_lenient_reader_sees_through_escapes_backslashes_and_parameters() {
+        for (raw, key) in [
+            ("/a%2fb", "/a/b"),
+            ("/x;y/admin", "/x/admin"),
+            ("/x/..;/admin", "/admin"),
+            ("//admin", "/admin"),
+            ("/x\\..\\admin", "/admin"),
+            ("/x%5c..%5cadmin/", "/admin/"),
+            ("/a%252fb", "/a%252fb"),
+        ] {
+            assert_eq!(lenient_key(raw).as_deref(), Some(key), "{raw}");
+        }
+        assert_eq!(lenient_key("/plain/path"), None);
+    }
+
+    #[test]
+    fn paths_that_are_none_say_why() {
+        for raw in ["api", "/a?b", "/../etc"] {
+            assert!(PathMatch::prefix(raw).is_err(), "{raw}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! A route: which requests, under which policy, through which middlewares, to which service.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::diagnostic::{Denial, Origin};
+use super::host::HostPattern;
+use super::id::{Name, NameRef, ObjectId};
+use super::path::PathMatch;
+use super::schema::TlsVersion;
+
+/// One route as one source spells it. Several of one id are replicas, which `reconcile` unites.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    pub id: ObjectId,
+    pub origin: Origin,
+    /// The container that carries these labels, where there is one.
+    pub replica: Option<Replica>,
+    /// When its container or object was created: "older" in every rule.
+    pub created: Timestamp,
+    pub matches: Vec<RouteMatch>,
+    /// Absent means every TLS listener.
+    pub listeners: Option<Vec<Name>>,
+    pub priority: i64,
+    pub middlewares: Vec<NameRef>,
+    pub service: NameRef,
+    pub mtls: Option<NameRef>,
+    pub tls: Option<RouteTls>,
+    /// Set where something about the route itself is wrong: it keeps its place and answers 503.
+    pub denied: Option<Denial>,
+}
+
+/// The container or task whose labels said so, and the service it is a replica of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Replica {
+    pub created: Timestamp,
+    pub container: Arc<str>,
+    pub service: Arc<str>,
+}
+
+/// One conjunction of predicates.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RouteMatch {
+    pub host: HostPattern,
+    pub path: PathMatch,
+}
+
+impl RouteMatch {
+    pub fn covers(&self, other: &RouteMatch) -> bool {
+        self.host.covers(&other.host) && self.path.covers(&other.path)
+    }
+}
+
+impl fmt::Display for RouteMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.host, self.path)
+    }
+}
+
+/// What a route asks of its hosts' handshakes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RouteTls {
+    pub issuer: Option<Name>,
+    pub certificate: Option<NameRef>,
+    pub min_version: Option<TlsVersion>,
+}

@@ -1,0 +1,299 @@
+//! The one schema, as users spell it in a file, in labels, in the settings and through the admin API.
+//!
+//! Every field is optional and has one type; keyed maps, never arrays of named things. `provider::lower` turns these
+//! into the typed objects of `model`. Fields whose capability is not built yet parse all the same: lowering says
+//! `NotSupportedYet` and denies what needs them.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::id::NameRef;
+use super::units::Span;
+
+/// A dynamic file: what `providers.file.path` holds, and what may also stand in `portolan.yaml` itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Document {
+    pub routes: BTreeMap<String, RouteSpec>,
+    pub services: BTreeMap<String, ServiceSpec>,
+    pub tcp_routes: BTreeMap<String, TcpRouteSpec>,
+    pub middlewares: BTreeMap<String, MiddlewareSpec>,
+    pub mtls_policies: BTreeMap<String, MtlsPolicySpec>,
+    pub trust_bundles: BTreeMap<String, TrustBundleSpec>,
+    pub revocations: BTreeMap<String, RevocationSpec>,
+    pub certificates: BTreeMap<String, CertificateSpec>,
+}
+
+/// Which requests go to which service, and under which policy.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteSpec {
+    /// One host: exact, or `*.example.com` for one label. `*` is any host.
+    pub host: Option<String>,
+    pub hosts: Option<Vec<String>>,
+    /// Element-wise prefix.
+    pub path: Option<String>,
+    pub path_exact: Option<String>,
+    /// Anchored at both ends, RE2 syntax.
+    pub path_regex: Option<String>,
+    pub methods: Option<Vec<String>>,
+    pub headers: Option<BTreeMap<String, String>>,
+    pub query: Option<BTreeMap<String, String>>,
+    /// CIDR blocks.
+    pub clients: Option<Vec<String>>,
+    /// Instead of the fields above: Traefik v3's grammar and meaning.
+    pub rule: Option<String>,
+    pub priority: Option<i64>,
+    /// Names of listeners; absent means every TLS listener.
+    pub listeners: Option<Vec<String>>,
+    /// Middlewares, in order.
+    #[serde(rename = "use")]
+    pub middlewares: Option<Vec<NameRef>>,
+    /// One client-certificate policy by name.
+    pub mtls: Option<NameRef>,
+    /// Absent means the service of the same name.
+    pub service: Option<NameRef>,
+    /// Service name to weight.
+    pub split: Option<BTreeMap<String, u32>>,
+    pub tls: Option<RouteTlsSpec>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteTlsSpec {
+    pub issuer: Option<String>,
+    pub certificate: Option<NameRef>,
+    pub min_version: Option<TlsVersion>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    #[serde(rename = "1.2")]
+    V1_2,
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
+/// What requests are forwarded to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// URLs such as `http://10.0.0.7:8080`; from settings and files only.
+    pub endpoints: Option<Vec<String>>,
+    /// The container's port, for what an engine discovers.
+    pub port: Option<u16>,
+    pub scheme: Option<Scheme>,
+    /// The engine's network to reach it by: exact, or without the project prefix.
+    pub network: Option<String>,
+    pub address: Option<AddressMode>,
+    pub balance: Option<BalanceSpec>,
+    pub health: Option<HealthSpec>,
+    pub retry: Option<RetrySpec>,
+    pub timeouts: Option<TimeoutsSpec>,
+    pub sticky: Option<StickySpec>,
+    pub tls: Option<UpstreamTlsSpec>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheme {
+    Http,
+    H2c,
+    /// h1 or h2, as the endpoint picks by ALPN.
+    Https,
+    /// h2 over TLS.
+    H2,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AddressMode {
+    Task,
+    Vip,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BalanceSpec {
+    RoundRobin,
+    Random,
+    Weighted,
+    LeastRequest,
+    ConsistentHash,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthSpec {
+    pub path: Option<String>,
+    pub port: Option<u16>,
+    pub interval: Option<Span>,
+    pub timeout: Option<Span>,
+    pub status: Option<Vec<u16>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetrySpec {
+    pub attempts: Option<u32>,
+    pub budget: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TimeoutsSpec {
+    pub connect: Option<Span>,
+    pub response_header: Option<Span>,
+    pub request: Option<Span>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StickySpec {
+    pub cookie: Option<String>,
+    pub signed: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamTlsSpec {
+    pub server_name: Option<String>,
+    pub trust: Option<Vec<NameRef>>,
+    pub issuer: Option<String>,
+    pub certificate: Option<NameRef>,
+    /// Operator-only.
+    pub insecure_skip_verify: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TcpRouteSpec {
+    pub sni: Option<String>,
+    pub listener: Option<String>,
+    pub passthrough: Option<bool>,
+    pub service: Option<NameRef>,
+}
+
+/// One kind each: exactly one of these fields is given.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MiddlewareSpec {
+    /// Put before the path that is forwarded.
+    pub add_prefix: Option<String>,
+    pub headers: Option<HeadersSpec>,
+    pub strip_prefix: Option<Vec<String>>,
+    pub redirect: Option<RedirectSpec>,
+}
+
+/// Changes to the headers of the request that is forwarded and of the response that is returned.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeadersSpec {
+    pub request: Option<HeaderChangesSpec>,
+    pub response: Option<HeaderChangesSpec>,
+}
+
+/// Applied in this order: remove, set, add.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeaderChangesSpec {
+    pub set: Option<BTreeMap<String, String>>,
+    pub add: Option<BTreeMap<String, String>>,
+    pub remove: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedirectSpec {
+    pub scheme: Option<String>,
+    pub host: Option<String>,
+    pub path: Option<String>,
+    pub port: Option<u16>,
+    pub status: Option<u16>,
+}
+
+/// Who may come in with which client certificate.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MtlsPolicySpec {
+    pub mode: Option<ClientAuthMode>,
+    pub trust: Option<Vec<NameRef>>,
+    pub allow: Option<Vec<IdentityMatchSpec>>,
+    pub revoked: Option<Vec<NameRef>>,
+    pub forward: Option<Vec<ForwardIdentity>>,
+    pub handshake: Option<HandshakeMode>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuthMode {
+    Off,
+    Request,
+    RequireAny,
+    VerifyIfGiven,
+    Require,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HandshakeMode {
+    Refuse,
+    Ask,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardIdentity {
+    ClientCert,
+    ClientCertChain,
+    Xfcc,
+    TraefikPem,
+    TraefikInfo,
+    Nginx,
+}
+
+/// The keys within one entry must all hold.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentityMatchSpec {
+    pub dns: Option<String>,
+    pub uri: Option<String>,
+    pub email: Option<String>,
+    pub ip: Option<String>,
+    pub subject: Option<BTreeMap<String, String>>,
+    pub issuer: Option<BTreeMap<String, String>>,
+    pub spki: Option<String>,
+    pub fingerprint: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrustBundleSpec {
+    /// Operator-only.
+    pub file: Option<String>,
+    pub pem: Option<String>,
+    pub issuer: Option<String>,
+    pub config: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RevocationSpec {
+    /// Operator-only.
+    pub file: Option<String>,
+    /// Operator-only.
+    pub url: Option<String>,
+    pub refresh: Option<Span>,
+    pub pem: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CertificateSpec {
+    /// PEM, leaf first. Operator-only.
+    pub cert_file: Option<String>,
+    /// PEM. Operator-only.
+    pub key_file: Option<String>,
+}

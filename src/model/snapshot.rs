@@ -1,0 +1,93 @@
+//! What a provider says: its FULL desired state, or that it has not spoken yet, or that it is out of reach.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::certificate::Certificate;
+use super::diagnostic::Diagnostic;
+use super::id::{ObjectId, Provider};
+use super::listener::Listener;
+use super::middleware::Middleware;
+use super::route::Route;
+use super::service::Service;
+
+/// Everything that one provider wants, in the neutral vocabulary. Order carries no meaning.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    pub provider: Provider,
+    pub listeners: Vec<Listener>,
+    pub routes: Vec<Route>,
+    pub services: Vec<Service>,
+    pub middlewares: Vec<Middleware>,
+    pub certificates: Vec<Certificate>,
+    /// Objects that exist but cannot be used yet, so that a reference to one says so instead of "unresolved":
+    /// client-certificate policies, trust bundles, revocation lists, TCP routes.
+    pub unbuilt: Vec<ObjectId>,
+    pub findings: Vec<Diagnostic>,
+}
+
+impl Snapshot {
+    pub fn empty(provider: Provider) -> Snapshot {
+        Snapshot {
+            provider,
+            listeners: Vec::new(),
+            routes: Vec::new(),
+            services: Vec::new(),
+            middlewares: Vec::new(),
+            certificates: Vec::new(),
+            unbuilt: Vec::new(),
+            findings: Vec::new(),
+        }
+    }
+
+    pub fn absorb(&mut self, other: Snapshot) {
+        let Snapshot { provider: _, listeners, routes, services, middlewares, certificates, unbuilt, findings } = other;
+        self.listeners.extend(listeners);
+        self.routes.extend(routes);
+        self.services.extend(services);
+        self.middlewares.extend(middlewares);
+        self.certificates.extend(certificates);
+        self.unbuilt.extend(unbuilt);
+        self.findings.extend(findings);
+    }
+}
+
+/// "Nothing yet" differs from "empty", and an error is never an empty answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProviderState {
+    Starting,
+    Live(Arc<Snapshot>),
+    /// `last` is what stays in force; `None` where the provider never answered.
+    Stale { last: Option<Arc<Snapshot>>, since: Timestamp, why: Arc<str> },
+}
+
+impl ProviderState {
+    /// What is in force now.
+    pub fn snapshot(&self) -> Option<&Arc<Snapshot>> {
+        match self {
+            ProviderState::Starting => None,
+            ProviderState::Live(snapshot) => Some(snapshot),
+            ProviderState::Stale { last, .. } => last.as_ref(),
+        }
+    }
+
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            ProviderState::Starting => "starting",
+            ProviderState::Live(_) => "live",
+            ProviderState::Stale { .. } => "stale",
+        }
+    }
+}
+
+/// A provider's state as reports show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProviderReport {
+    pub name: Provider,
+    pub state: &'static str,
+    pub since: Option<Timestamp>,
+    pub why: Option<Arc<str>>,
+    pub routes: usize,
+}

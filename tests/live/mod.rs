@@ -1,0 +1,13 @@
+//! The proxy against a real Docker engine, real containers and real HTTPS clients.
+//!
+//! Every test starts a proxy of its own, and all see one engine: what a test asserts is about its own host names and
+//! container names, never about all that there is.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod address;
+mod diagnostics;
+mod docker_route;
+mod latency;
+mod swarm_task_labels;
+mod tcp_tls;

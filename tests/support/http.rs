@@ -1,0 +1,90 @@
+//! The client's side: curl for all that goes through TLS, and bare sockets where a process per request is too slow.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::run;
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// Names in lower case, in the order received.
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+/// curl's own end: no answer came. 35 is a failed handshake, 60 an unknown issuer, 7 a refused connection.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: i32,
+    pub message: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Why Portolan answered itself.
+    pub fn reason(&self) -> Option<&str> {
+        self.header("portolan-reason")
+    }
+
+    /// A line of whoami's own, such as `Name: shop-web-1` or `RemoteAddr: 172.18.0.1:40000`.
+    pub fn whoami(&self, key: &str) -> Option<&str> {
+        self.body.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
+    }
+
+    fn parse(text: &str) -> Option<Answer> {
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let mut lines = head.lines();
+        let status: u16 = lines.next()?.split_whitespace().nth(1)?.parse().ok()?;
+        // Interim answers come before the real one.
+        if (100..200).contains(&status) {
+            return Answer::parse(body);
+        }
+        let headers = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(key, value)| (key.to_ascii_lowercase(), value.trim().to_string()))
+            .collect();
+        Some(Answer { status, headers, body: body.to_string() })
+    }
+}
+
+/// `curl URL` with every connection made to `to`, whatever host and port the URL names.
+pub fn curl(url: &str, to: SocketAddr, ca: Option<&Path>, options: &[&str]) -> Result<Answer, Failure> {
+    let mut command = Command::new("curl");
+    // Nothing of the developer's own: no .curlrc, no proxy.
+    command
+        .args(["--disable", "--noproxy", "*", "--silent", "--show-error", "--include", "--max-time", "15"])
+        .args(["--connect-to", &format!("::{to}")])
+        .args(options)
+        .arg(url);
+    if let Some(ca) = ca {
+        command.arg("--cacert").arg(ca);
+    }
+    let output = run(&mut command);
+    let text = String::from_utf8_lossy(&output.stdout);
+    match output.status.code() {
+        Some(0) => Ok(Answer::parse(&text).unwrap_or_else(|| panic!("{command:?} printed no answer: {text:?}"))),
+        code => Err(Failure {
+            code: code.unwrap_or(-1),
+            message: String::from_utf8_lossy(&output.stderr).trim().to_string(),
+        }),
+    }
+}
+
+/// One plain HTTP/1.1 request on a connection of its own, in well under a millisecond where somebody listens.
+pub fn get_plain(to: SocketAddr, host: &str, path: &str) -> io::Result<Answer> {
+    let limit = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&to, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_nodelay(true)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received)?;
+    Answer::parse(&String::from_utf8_lossy(&received)).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}

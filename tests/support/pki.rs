@@ -1,0 +1,69 @@
+//! Certificates for test purposes, made by openssl: never by the code under test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::output_of;
+
+/// A root and what it signs. Everything is a PEM file in one directory.
+pub struct Authority {
+    dir: PathBuf,
+    pub ca_file: PathBuf,
+    ca_key: PathBuf,
+}
+
+pub struct Pair {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+}
+
+impl Authority {
+    pub fn create(dir: &Path, name: &str) -> Authority {
+        std::fs::create_dir_all(dir).unwrap();
+        let (ca_file, ca_key) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));
+        output_of(
+            Command::new("openssl")
+                .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+                .args(["-days", "2", "-subj", &format!("/CN={name}"), "-keyout"])
+                .arg(&ca_key)
+                .arg("-out")
+                .arg(&ca_file)
+                .args(["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign"]),
+        );
+        Authority { dir: dir.to_path_buf(), ca_file, ca_key }
+    }
+
+    /// A leaf with these subject alternative names (`IP:127.0.0.1,DNS:localhost`), for servers and clients alike.
+    pub fn issue(&self, name: &str, san: &str) -> Pair {
+        let file = |suffix: &str| self.dir.join(format!("{name}.{suffix}"));
+        let (request, extensions) = (file("csr"), file("ext"));
+        let pair = Pair { cert_file: file("pem"), key_file: file("key") };
+        output_of(
+            Command::new("openssl")
+                .args(["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+                .args(["-subj", &format!("/CN={name}"), "-keyout"])
+                .arg(&pair.key_file)
+                .arg("-out")
+                .arg(&request),
+        );
+        std::fs::write(
+            &extensions,
+            format!("basicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\nsubjectAltName={san}\n"),
+        )
+        .unwrap();
+        output_of(
+            Command::new("openssl")
+                .args(["x509", "-req", "-days", "2", "-CAcreateserial", "-in"])
+                .arg(&request)
+                .arg("-CA")
+                .arg(&self.ca_file)
+                .arg("-CAkey")
+                .arg(&self.ca_key)
+                .arg("-extfile")
+                .arg(&extensions)
+                .arg("-out")
+                .arg(&pair.cert_file),
+        );
+        pair
+    }
+}

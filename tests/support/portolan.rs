@@ -1,0 +1,221 @@
+//! The proxy under test as a process: its settings, its ports, its log, its commands.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::engine::{Engine, PORTOLAN};
+use super::http::{self, Answer, Failure};
+use super::wait::eventually;
+use super::{output_of, port, tail};
+
+/// `portolan run` on free loopback ports. Killed when dropped; `stop` is the orderly way.
+pub struct Portolan {
+    dir: TempDir,
+    process: Child,
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+    /// A second HTTP listener, named `plain`, without redirect: served are the routes that name it.
+    pub plain: SocketAddr,
+    pub status: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Portolan {
+    /// With these settings laid over the ones that every test needs, and ready.
+    pub fn start(settings: Value) -> Portolan {
+        let portolan = Portolan::spawn(settings);
+        portolan.wait_until_ready();
+        portolan
+    }
+
+    /// The same, for a proxy that is not expected to become ready.
+    pub fn spawn(settings: Value) -> Portolan {
+        let dir = tempfile::Builder::new().prefix("portolan-").tempdir().unwrap();
+        let [http, https, plain, status, admin] =
+            std::array::from_fn(|_| SocketAddr::from(([127, 0, 0, 1], port::free_port())));
+        let mut all = json!({
+            "listeners": {
+                "http": { "address": http, "redirect": "https" },
+                "https": { "address": https, "tls": {} },
+                "plain": { "address": plain, "redirect": "off" },
+            },
+            "status": { "address": status },
+            "admin": { "address": admin },
+            "log": { "level": "debug", "format": "json" },
+            "shutdown": { "delay": "0s", "deadline": "5s" },
+            "state_dir": dir.path().join("state"),
+        });
+        lay_over(&mut all, settings);
+        write_settings(dir.path(), &all);
+        let process = Command::new(PORTOLAN)
+            .args(["run", "--config", "portolan.yaml"])
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(File::create(dir.path().join("stdout.log")).unwrap())
+            .stderr(File::create(dir.path().join("stderr.log")).unwrap())
+            .spawn()
+            .unwrap();
+        Portolan { dir, process, http, https, plain, status, admin }
+    }
+
+    /// Watching the engine through its socket, on the engine's own host.
+    pub fn beside(engine: &Engine) -> Portolan {
+        Portolan::start(json!({ "providers": { "docker": { "endpoint": format!("unix://{}", engine.socket.display()) } } }))
+    }
+
+    /// Watching the same engine as if it were on another machine: over TLS, with a client certificate.
+    pub fn over_tcp(engine: &Engine) -> Portolan {
+        Portolan::start(json!({ "providers": { "docker": {
+            "endpoint": format!("tcp://{}", engine.tcp),
+            "tls": {
+                "ca_file": engine.authority.ca_file,
+                "cert_file": engine.client.cert_file,
+                "key_file": engine.client.key_file,
+            },
+        } } }))
+    }
+
+    pub fn wait_until_ready(&self) {
+        eventually("the proxy is ready", || self.ready());
+    }
+
+    /// `Err` with what `/readyz` says, or with why it says nothing.
+    pub fn ready(&self) -> Result<(), String> {
+        match http::get_plain(self.status, "localhost", "/readyz") {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            Ok(answer) => Err(format!("{} {}", answer.status, answer.body)),
+            Err(e) => Err(format!("{e}\n{}", self.log())),
+        }
+    }
+
+    /// An HTTPS request verified against the internal CA's root and nothing else.
+    pub fn get(&self, url: &str) -> Result<Answer, Failure> {
+        self.curl(url, &[])
+    }
+
+    pub fn curl(&self, url: &str, options: &[&str]) -> Result<Answer, Failure> {
+        let to = if url.starts_with("https:") { self.https } else { self.http };
+        http::curl(url, to, Some(&self.root()), options)
+    }
+
+    /// Asks until the answer is what `wanted` takes.
+    pub fn get_until(&self, url: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+        eventually(url, || match self.get(url) {
+            Ok(answer) if wanted(&answer) => Ok(answer),
+            other => Err(format!("{other:?}\n{}", self.log())),
+        })
+    }
+
+    /// The answer of the container by this name.
+    pub fn get_from(&self, url: &str, name: &str) -> Answer {
+        self.get_until(url, |answer| answer.status == 200 && answer.whoami("Name") == Some(name))
+    }
+
+    /// The internal CA's root, as `portolan ca root` prints it.
+    pub fn root(&self) -> PathBuf {
+        let file = self.dir.path().join("root.pem");
+        if !file.exists() {
+            std::fs::write(&file, self.cli(&["ca", "root"]) + "\n").unwrap();
+        }
+        file
+    }
+
+    /// The standard output of a command that must succeed, asked of this proxy.
+    pub fn cli(&self, args: &[&str]) -> String {
+        output_of(&mut self.command(args))
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(PORTOLAN);
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .env("PORTOLAN_ADMIN__ADDRESS", self.admin.to_string())
+            .env("PORTOLAN_STATUS__ADDRESS", self.status.to_string())
+            .env("PORTOLAN_STATE_DIR", self.dir.path().join("state"));
+        command
+    }
+
+    /// What `portolan problems` lists.
+    pub fn problems(&self) -> Vec<Value> {
+        listed(&self.cli(&["problems", "-o", "json"]))
+    }
+
+    pub fn routes(&self) -> Vec<Value> {
+        listed(&self.cli(&["routes", "-o", "json"]))
+    }
+
+    /// The first problem that has `reason` (any, if empty) and in which every one of `words` occurs.
+    pub fn problem(&self, reason: &str, words: &[&str]) -> Value {
+        eventually(&format!("a problem {reason} that names {words:?}"), || {
+            let problems = self.problems();
+            let found = problems.iter().find(|problem| {
+                let text = problem.to_string();
+                (reason.is_empty() || problem["reason"] == reason) && words.iter().all(|word| text.contains(word))
+            });
+            found.cloned().ok_or(problems)
+        })
+    }
+
+    /// The routes in the table that answer for this host.
+    pub fn routes_of(&self, host: &str) -> Vec<Value> {
+        let names = |route: &Value| route["hosts"].as_array().is_some_and(|hosts| hosts.iter().any(|h| h == host));
+        self.routes().into_iter().filter(names).collect()
+    }
+
+    pub fn log(&self) -> String {
+        format!(
+            "{}\n{}",
+            tail(&self.dir.path().join("stdout.log"), 60),
+            tail(&self.dir.path().join("stderr.log"), 60)
+        )
+    }
+
+    /// SIGTERM, and the exit code that an orderly end has.
+    pub fn stop(mut self) {
+        output_of(Command::new("kill").args(["-TERM", &self.process.id().to_string()]));
+        let status = eventually("the proxy ends", || self.process.try_wait().unwrap().ok_or("still running"));
+        assert_eq!(status.code(), Some(0), "after SIGTERM:\n{}", self.log());
+    }
+}
+
+impl Drop for Portolan {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- portolan\n{}", self.log());
+        }
+        // Both fail harmlessly where it has ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// JSON is YAML, so a test needs no writer of the latter.
+pub fn write_settings(dir: &Path, settings: &Value) {
+    std::fs::write(dir.join("portolan.yaml"), serde_json::to_string_pretty(settings).unwrap()).unwrap();
+}
+
+/// Merged key by key, as the settings themselves are; null takes a key away.
+fn lay_over(under: &mut Value, over: Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (key, value) in over {
+                if value.is_null() {
+                    under.remove(&key);
+                } else {
+                    lay_over(under.entry(key).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (under, over) => *under = over,
+    }
+}
+
+fn listed(json: &str) -> Vec<Value> {
+    serde_json::from_str(json).unwrap_or_else(|e| panic!("not a JSON array ({e}): {json}"))
+}
