@@ -1,3 +1,4 @@
 //! Portolan: a dynamic HTTPS proxy for people who run containers.
 pub mod config;
 pub mod model;
+pub mod provider;

@@ -5,5 +5,6 @@
 //! ```
 
 pub mod read;
+pub mod settings;
 pub mod tree;
 pub mod yaml;

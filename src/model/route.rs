@@ -22,6 +22,9 @@ pub struct Route {
     /// When its container or object was created: "older" in every rule.
     pub created: Timestamp,
     pub matches: Vec<RouteMatch>,
+    /// The matches themselves could not be read: these are the hosts found as literals in them, and the denial stands
+    /// only on those that the route's source holds.
+    pub guessed: bool,
     /// Absent means every TLS listener.
     pub listeners: Option<Vec<Name>>,
     pub priority: i64,
@@ -46,17 +49,26 @@ pub struct Replica {
 pub struct RouteMatch {
     pub host: HostPattern,
     pub path: PathMatch,
+    /// Predicates that cannot be evaluated (yet), as they were written. Their route is denied, and stands before one
+    /// without them: a request they might have chosen never falls through.
+    pub unread: Option<Arc<str>>,
 }
 
 impl RouteMatch {
+    pub fn new(host: HostPattern, path: PathMatch) -> RouteMatch {
+        RouteMatch { host, path, unread: None }
+    }
+
+    /// Whether every request that `other` matches is matched by this one.
     pub fn covers(&self, other: &RouteMatch) -> bool {
-        self.host.covers(&other.host) && self.path.covers(&other.path)
+        self.host.covers(&other.host) && self.path.covers(&other.path) && self.unread.is_none()
     }
 }
 
 impl fmt::Display for RouteMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.host, self.path)
+        write!(f, "{}{}", self.host, self.path)?;
+        self.unread.as_ref().map_or(Ok(()), |unread| write!(f, " [{unread}]"))
     }
 }
 

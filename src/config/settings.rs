@@ -1,0 +1,316 @@
+//! The settings: what `portolan.yaml`, the environment and the flags say, with every default in one place.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::model::units::{Size, Span};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    pub listeners: BTreeMap<String, ListenerSettings>,
+    pub providers: ProviderSettings,
+    pub issuers: BTreeMap<String, IssuerSettings>,
+    /// Tried in order for every name that no configured certificate covers.
+    pub default_issuers: Vec<String>,
+    /// A name under `certificates`.
+    pub default_certificate: Option<String>,
+    pub status: StatusSettings,
+    pub admin: AdminSettings,
+    pub log: LogSettings,
+    pub access_log: AccessLogSettings,
+    pub shutdown: ShutdownSettings,
+    pub state_dir: PathBuf,
+    /// Worker threads; 0 is one per core.
+    pub workers: usize,
+    /// Whether Portolan's own answers name their reason in `portolan-reason`.
+    pub reason_header: bool,
+    /// Which source may use which hosts, listeners and policies. Not built yet: refuses to start.
+    pub claims: Vec<ClaimSettings>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let http = ListenerSettings {
+            address: Some(":80".into()),
+            redirect: Some(RedirectSetting::Https),
+            ..ListenerSettings::default()
+        };
+        let https = ListenerSettings {
+            address: Some(":443".into()),
+            tls: Some(ListenerTlsSettings::default()),
+            ..ListenerSettings::default()
+        };
+        let corp = IssuerSettings { internal: Some(InternalIssuerSettings::default()), acme: None };
+        Settings {
+            listeners: BTreeMap::from([("http".into(), http), ("https".into(), https)]),
+            providers: ProviderSettings::default(),
+            issuers: BTreeMap::from([("corp".into(), corp)]),
+            default_issuers: vec!["corp".into()],
+            default_certificate: None,
+            status: StatusSettings { address: ":9181".into() },
+            admin: AdminSettings { address: "127.0.0.1:9180".into() },
+            log: LogSettings::default(),
+            access_log: AccessLogSettings { enabled: true, format: AccessLogFormat::Json },
+            shutdown: ShutdownSettings { delay: Span::seconds(5), deadline: Span::seconds(30) },
+            state_dir: "/var/lib/portolan".into(),
+            workers: 0,
+            reason_header: true,
+            claims: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenerSettings {
+    /// `":443"` is every address, dual stack where the host has IPv6.
+    pub address: Option<String>,
+    /// Present on a listener that terminates TLS.
+    pub tls: Option<ListenerTlsSettings>,
+    /// `https`: everything but the routes that name this listener is answered 308.
+    pub redirect: Option<RedirectSetting>,
+    /// The port that clients see, where it differs: it is the one that redirects name.
+    pub public_port: Option<u16>,
+    /// Peers whose forwarding headers are believed.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub trusted_proxies: Option<Vec<IpNet>>,
+    pub proxy_protocol: Option<ProxyProtocol>,
+    pub limits: Option<LimitSettings>,
+    pub timeouts: Option<ListenerTimeoutSettings>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenerTlsSettings {}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RedirectSetting {
+    Https,
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    Off,
+    V1v2,
+}
+
+/// Not built yet, passed over with a diagnostic.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitSettings {
+    pub header_size: Option<Size>,
+    pub headers: Option<u32>,
+    pub body: Option<Size>,
+    pub connections: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenerTimeoutSettings {
+    /// Until a request's head is complete, idle time before it included.
+    pub header: Option<Span>,
+    /// Until the TLS handshake is complete.
+    pub handshake: Option<Span>,
+}
+
+/// A provider that is absent is "auto" where that means anything; one that is given is on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProviderSettings {
+    pub docker: Option<DockerSettings>,
+    pub swarm: Option<SwarmSettings>,
+    pub kubernetes: Option<KubernetesSettings>,
+    pub file: Option<FileSettings>,
+    pub api: Option<ApiSettings>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DockerSettings {
+    /// `unix:///var/run/docker.sock` or `tcp://engine:2376`.
+    pub endpoint: String,
+    /// The network to reach containers by, where their labels name none.
+    pub network: Option<String>,
+    pub expose: Expose,
+    /// `{service}` and `{project}` are filled in.
+    pub default_host: String,
+    pub dialects: Vec<Dialect>,
+    /// For a `tcp://` endpoint.
+    pub tls: Option<EngineTlsSettings>,
+}
+
+impl Default for DockerSettings {
+    fn default() -> Self {
+        DockerSettings {
+            endpoint: "unix:///var/run/docker.sock".into(),
+            network: None,
+            expose: Expose::Labelled,
+            default_host: "{service}.{project}.localhost".into(),
+            dialects: vec![Dialect::Portolan],
+            tls: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Expose {
+    /// Containers with any route, tcp_route or service label.
+    Labelled,
+    /// Also those without, at `default_host`.
+    All,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    Portolan,
+    Traefik,
+    Caddy,
+}
+
+/// PEM files, as `docker --tlsverify` names them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineTlsSettings {
+    pub ca_file: PathBuf,
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SwarmSettings {
+    pub endpoints: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct KubernetesSettings {
+    pub namespaces: Vec<String>,
+    pub ingress_class: Option<String>,
+    pub gateway_controller: Option<String>,
+    pub ingress_nginx_compat: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FileSettings {
+    /// A directory of `.yaml`, `.yml` and `.json` files, or one file.
+    pub path: PathBuf,
+}
+
+impl Default for FileSettings {
+    fn default() -> Self {
+        FileSettings { path: "./routes.d".into() }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiSettings {}
+
+/// One kind each.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct IssuerSettings {
+    pub internal: Option<InternalIssuerSettings>,
+    pub acme: Option<AcmeSettings>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct InternalIssuerSettings {}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AcmeSettings {
+    pub directory: Option<String>,
+    pub email: Option<String>,
+    pub challenges: Vec<String>,
+    pub ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatusSettings {
+    pub address: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdminSettings {
+    pub address: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        LogSettings { level: LogLevel::Info, format: LogFormat::Auto }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessLogSettings {
+    pub enabled: bool,
+    pub format: AccessLogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessLogFormat {
+    Json,
+    Common,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShutdownSettings {
+    /// Not ready, but still accepting.
+    pub delay: Span,
+    /// For what is in flight after accepting has stopped.
+    pub deadline: Span,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClaimSettings {
+    pub source: Option<String>,
+    pub hosts: Vec<String>,
+    pub listeners: Vec<String>,
+    pub policies: Vec<String>,
+}
