@@ -43,3 +43,27 @@ impl fmt::Debug for KeyPair {
         write!(f, "KeyPair {{ chain: {} bytes, key: {:?} }}", self.chain.len(), self.key)
     }
 }
+
+/// A name that a leaf certificate is made for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LeafName {
+    /// Lower-case; a wildcard is spelt `*.example.com`.
+    Dns(Arc<str>),
+    Ip(std::net::IpAddr),
+}
+
+impl LeafName {
+    /// A host is an IP address where it reads as one.
+    pub fn of(host: &str) -> LeafName {
+        host.parse().map_or_else(|_| LeafName::Dns(host.into()), LeafName::Ip)
+    }
+}
+
+impl fmt::Display for LeafName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LeafName::Dns(name) => f.write_str(name),
+            LeafName::Ip(ip) => ip.fmt(f),
+        }
+    }
+}
