@@ -19,6 +19,8 @@ pub(super) struct United {
     pub matched: RouteMatch,
     /// Index into `Resolved::routes`.
     pub leader: usize,
+    /// The routes that are one with the leader here.
+    pub joined: BTreeSet<usize>,
     pub services: BTreeSet<ObjectId>,
     pub owners: BTreeSet<Source>,
 }
@@ -50,6 +52,7 @@ pub(super) fn unite(resolved: &Resolved, findings: &mut Vec<Diagnostic>) -> Vec<
                 listener: listener.clone(),
                 matched: matched.clone(),
                 leader,
+                joined: BTreeSet::new(),
                 services: resolved.routes[leader].service.clone().into_iter().collect(),
                 owners: BTreeSet::from([resolved.routes[leader].source()]),
             };
@@ -61,6 +64,7 @@ pub(super) fn unite(resolved: &Resolved, findings: &mut Vec<Diagnostic>) -> Vec<
                 let one = own.iter().position(|unit| is_one(resolved, &resolved.routes[unit.leader], route));
                 match one {
                     Some(at) => {
+                        own[at].joined.insert(*index);
                         own[at].services.extend(route.service.clone());
                         own[at].owners.insert(route.source());
                     }

@@ -40,8 +40,10 @@ pub struct DesiredRoute {
     /// Named by the route, whether or not it can be enforced yet.
     pub policy: Option<Arc<str>>,
     pub action: Action,
-    /// Where it stands. Empty = left out everywhere.
+    /// Where it stands. Empty = left out everywhere, unless it is part of another.
     pub claims: Vec<Claim>,
+    /// Routes of its namespace that it is one with (rule (a)): its endpoints answer there.
+    pub part_of: BTreeSet<ObjectId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +101,11 @@ pub(super) fn assemble(
 ) -> Desired {
     let Resolved { listeners, routes, services, middlewares, certificates } = resolved;
     let mut claims: BTreeMap<usize, Vec<Claim>> = BTreeMap::new();
-    for United { listener, matched, leader, services, owners: _ } in units {
+    let mut part_of: BTreeMap<usize, BTreeSet<ObjectId>> = BTreeMap::new();
+    for United { listener, matched, leader, joined, services, owners: _ } in units {
+        for index in joined {
+            part_of.entry(index).or_default().insert(routes[leader].route.id.clone());
+        }
         claims.entry(leader).or_default().push(Claim { listener, matched, services: services.into_iter().collect() });
     }
     let mut hosts: BTreeMap<HostPattern, HostFacts> = held
@@ -157,6 +163,7 @@ pub(super) fn assemble(
                 policy: route.mtls.map(|policy| policy.as_str().into()),
                 action: route.denied.map_or(Action::Serve, Action::Deny),
                 claims,
+                part_of: part_of.remove(&index).unwrap_or_default(),
             },
         );
     }

@@ -46,6 +46,7 @@ pub(super) fn settle(
     resolved: &Resolved,
     united: &[United],
     ledger: &Ledger,
+    heard: &dyn Fn(Provider) -> bool,
     now: Timestamp,
 ) -> (BTreeMap<HostPattern, Held>, Ledger, Option<Timestamp>) {
     let mut claimants: BTreeMap<HostPattern, BTreeMap<Source, Claimant>> = BTreeMap::new();
@@ -76,7 +77,12 @@ pub(super) fn settle(
             holding.holders.insert(operator.clone());
         } else if *host != HostPattern::Any {
             let key = host.to_string();
-            let (hold, until) = tenant(by_source, ledger.holds.get(&key), now);
+            let before = ledger.holds.get(&key);
+            let (hold, until) = match before.filter(|before| !heard(before.holder.provider)) {
+                // Its provider has not spoken yet: what it will say is unknown, and an unknown holder loses nothing.
+                Some(before) => (before.clone(), None),
+                None => tenant(by_source, before, now),
+            };
             lapse = lapse.into_iter().chain(until).min();
             holding.holders.insert(hold.holder.clone());
             if !by_source.contains_key(&hold.holder) {
@@ -98,6 +104,10 @@ pub(super) fn settle(
     for (key, hold) in &ledger.holds {
         let Ok(host) = key.parse::<HostPattern>() else { continue };
         if claimants.contains_key(&host) {
+            continue;
+        }
+        if !heard(hold.holder.provider) {
+            next.holds.insert(key.clone(), hold.clone());
             continue;
         }
         let idle = hold.idle_since.unwrap_or(now);

@@ -11,6 +11,8 @@
 mod contend;
 mod desired;
 mod gather;
+#[cfg(test)]
+mod golden;
 mod holders;
 pub mod precedence;
 mod resolve;
@@ -53,7 +55,8 @@ pub fn reconcile(inputs: Inputs<'_>) -> Outcome {
     let gathered = gather::gather(inputs.snapshots, &mut findings);
     let resolved = resolve::resolve(gathered, &mut findings);
     let united = contend::unite(&resolved, &mut findings);
-    let (holders, ledger, lapse) = holders::settle(&resolved, &united, inputs.ledger, inputs.now);
+    let heard = |provider| inputs.snapshots.contains_key(&provider);
+    let (holders, ledger, lapse) = holders::settle(&resolved, &united, inputs.ledger, &heard, inputs.now);
     let claims = contend::contend(&resolved, united, &holders, &mut findings);
     let desired = desired::assemble(resolved, claims, holders, inputs.default_issuers);
     shadow::find(&desired, &mut findings);

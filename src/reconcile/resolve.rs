@@ -39,6 +39,14 @@ impl ResolvedRoute {
 pub(super) fn resolve(gathered: Gathered, findings: &mut Vec<Diagnostic>) -> Resolved {
     let Gathered { listeners, routes, services, middlewares, certificates } = gathered;
     let mut resolved = Resolved { listeners, routes: Vec::with_capacity(routes.len()), services, middlewares, certificates };
+    for middleware in resolved.middlewares.values().filter(|middleware| !middleware.id.provider.is_operator()) {
+        if let Some((id, _)) = operators(&resolved.middlewares, Kind::Middleware, &middleware.id.name) {
+            let detail = format!("the operator's {id} has that name and is used instead; rename this one");
+            let diagnostic =
+                Diagnostic::warning(middleware.id.clone(), Reason::NameTaken, middleware.origin.clone(), detail);
+            findings.push(diagnostic.relating(id));
+        }
+    }
     for route in routes {
         let route = resolved.one(route, findings);
         resolved.routes.push(route);
@@ -72,7 +80,14 @@ impl Resolved {
             listeners = self.listeners.values().filter(|l| l.tls).map(|l| l.name.clone()).collect();
         }
         if route.mtls.is_some() {
-            listeners.retain(|name| self.listeners.get(name).is_some_and(|listener| listener.tls));
+            let plain = std::mem::take(&mut listeners);
+            listeners = plain.iter().filter(|name| self.listeners.get(*name).is_some_and(|l| l.tls)).cloned().collect();
+            if listeners.is_empty() && !plain.is_empty() {
+                // Closed where it asked to stand: nothing else answers for it there.
+                listeners = plain;
+                let detail = "a route with a client-certificate policy is never served on a plain listener";
+                deny(&mut route, "listeners", Reason::NoListener, detail.into());
+            }
         }
         if listeners.is_empty() {
             let detail = "no listener serves it: it needs a TLS listener, or names a plain one that may serve it";
@@ -128,6 +143,14 @@ impl Resolved {
     }
 }
 
+/// The operator's object of a name: the settings' own, else a file's.
+fn operators<'o, T>(objects: &'o BTreeMap<ObjectId, T>, kind: Kind, name: &str) -> Option<(ObjectId, &'o T)> {
+    [Provider::Settings, Provider::File].into_iter().find_map(|provider| {
+        let id = ObjectId::new(&Source::new(provider, None), kind, name);
+        objects.get(&id).map(|object| (id, object))
+    })
+}
+
 /// Finds what a reference means for `source`, or says why it means nothing.
 fn lookup<'o, T>(
     objects: &'o BTreeMap<ObjectId, T>,
@@ -140,9 +163,7 @@ fn lookup<'o, T>(
         let id = ObjectId::new(source, kind, name.shared());
         objects.get(&id).map(|object| (id, object))
     };
-    let operator = || {
-        [Provider::Settings, Provider::File].into_iter().find_map(|provider| find(&Source::new(provider, None)))
-    };
+    let operator = || operators(objects, kind, name.as_str());
     let what = kind.as_str();
     let found = match scope {
         // Services are named after containers, so a tenant's own comes first; what is chosen by name as a rule
