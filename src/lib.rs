@@ -1,4 +1,5 @@
 //! Portolan: a dynamic HTTPS proxy for people who run containers.
 pub mod config;
+pub mod control;
 pub mod model;
 pub mod provider;

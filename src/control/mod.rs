@@ -1,0 +1,4 @@
+//! The one loop that turns the crank, and what it keeps: the state directory, the internal CA and its leaves.
+
+pub mod durable;
+pub mod state;
