@@ -1,4 +1,5 @@
 //! The one loop that turns the crank, and what it keeps: the state directory, the internal CA and its leaves.
 
+pub mod ca;
 pub mod durable;
 pub mod state;
