@@ -2,4 +2,5 @@
 
 pub mod ca;
 pub mod durable;
+pub mod leaves;
 pub mod state;
