@@ -2,5 +2,6 @@
 
 pub mod ca;
 pub mod durable;
+pub mod keypair;
 pub mod leaves;
 pub mod state;
