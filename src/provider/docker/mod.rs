@@ -1,0 +1,7 @@
+//! Docker.
+
+pub mod address;
+#[cfg(test)]
+mod golden;
+pub mod objects;
+pub mod translate;
