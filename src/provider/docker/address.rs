@@ -196,7 +196,7 @@ fn reachable(host_ip: IpAddr, around: &Surroundings) -> Option<IpAddr> {
 fn not_attached(keeper: &Container, wanted: &str, wish: &Wish<'_>) -> Absence {
     let also = wish.project.map_or(String::new(), |project| format!(" nor on \"{project}_{wanted}\""));
     let detail = format!(
-        "{} is not on the network \"{wanted}\"{also}, but on {}; correct {}network or connect it to that network",
+        "{} is not on the network \"{wanted}\"{also} (its networks: {}); correct {}network or connect it to that network",
         keeper.name,
         names(keeper.networks.keys()),
         wish.prefix,
@@ -207,17 +207,17 @@ fn not_attached(keeper: &Container, wanted: &str, wish: &Wish<'_>) -> Absence {
 fn no_network(keeper: &Container, port: u16, wish: &Wish<'_>, around: &Surroundings) -> Absence {
     let detail = match (&around.own_container, around.remote) {
         (Some(own), _) => format!(
-            "it is on no network that Portolan is on too ({}), but on {}; connect one of them to a network of the other, or \
-             publish port {port}",
-            names(own.networks.keys()),
+            "it is on no network of Portolan's (its networks: {}; Portolan's: {}); connect one of them to a network of the \
+             other, or publish port {port}",
             names(keeper.networks.keys()),
+            names(own.networks.keys()),
         ),
         (None, Some(remote)) => format!(
             "the engine runs on another host ({remote}), where only published ports can be reached; publish port {port} \
              on an address of that host that Portolan reaches"
         ),
         (None, None) => format!(
-            "it is on no bridge network of this host, but on {}; connect it to one, name the network to use with {}network, \
+            "it is on no bridge network of this host (its networks: {}); connect it to one, name the network to use with {}network, \
              or publish port {port}",
             names(keeper.networks.keys()),
             wish.prefix,
