@@ -84,6 +84,39 @@ pub fn lenient<T: DeserializeOwned + Default>(tree: &Tree) -> (T, Vec<Fault>) {
     }
 }
 
+/// What the fields of a struct are called, in the schema's spelling. Empty for what is no struct.
+pub fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
+    let mut names: &'static [&'static str] = &[];
+    // It never answers with a value: to be asked is all that it is for.
+    let _ = T::deserialize(Asked(&mut names));
+    names
+}
+
+struct Asked<'n>(&'n mut &'static [&'static str]);
+
+impl<'de> de::Deserializer<'de> for Asked<'_> {
+    type Error = ReadError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, ReadError> {
+        Err(de::Error::custom("asked for its fields alone"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        *self.0 = fields;
+        self.deserialize_any(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
 /// serde's error with a path that grows outwards as it is handed up.
 #[derive(Debug)]
 pub struct ReadError {
@@ -453,6 +486,13 @@ mod tests {
             faults[1].to_string(),
             "f.yaml:3:11: priority: \"high\" stands where a whole number belongs"
         );
+    }
+
+    #[test]
+    fn a_struct_names_its_fields_as_they_are_written() {
+        let names = field_names::<RouteSpec>();
+        assert!(names.contains(&"use") && names.contains(&"path_exact"), "{names:?}");
+        assert!(field_names::<u16>().is_empty());
     }
 
     #[test]

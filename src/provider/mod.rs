@@ -5,9 +5,13 @@
 //! ```
 //! Events are hints to list again; an error is never an empty answer. Providers never import each other.
 
+pub mod docker;
+pub mod file;
+pub mod labels;
 pub mod lower;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -74,6 +78,22 @@ impl SnapshotSink {
             *state = next;
             true
         });
+    }
+
+    /// Puts the provider back on after [`SnapshotSink::withdraw`].
+    pub fn announce(&self) {
+        self.board.send_if_modified(|board| match board.entry(self.provider) {
+            Entry::Vacant(entry) => {
+                entry.insert(ProviderState::Starting);
+                true
+            }
+            Entry::Occupied(_) => false,
+        });
+    }
+
+    /// Whether something of this provider is in force: what it said, or what was restored from its last good snapshot.
+    pub fn in_force(&self) -> bool {
+        self.board.borrow().get(&self.provider).is_some_and(|state| state.snapshot().is_some())
     }
 
     /// Takes the provider off again: one that was on by itself and whose engine was never there.
