@@ -6,6 +6,7 @@
 //! Events are hints to list again; an error is never an empty answer. Providers never import each other.
 
 pub mod lower;
+pub mod settings;
 
 use std::collections::BTreeMap;
 use std::future::Future;
