@@ -88,12 +88,13 @@ impl Tree {
         }
     }
 
-    /// Lays `over` on top, key by key. A scalar, a list or a null replaces what was there.
+    /// Lays `over` on top, key by key. A scalar, a list or a null replaces what was there. Keys are compared as they are:
+    /// which of them are fields with several spellings, and which are names, only `Shape::fold` knows.
     pub fn overlay(&mut self, over: Tree) {
         match (&mut self.node, over.node) {
             (Node::Map(entries), Node::Map(new)) => {
                 for entry in new {
-                    match entries.iter_mut().find(|old| spells(&entry.key, &old.key)) {
+                    match entries.iter_mut().find(|old| old.key == entry.key) {
                         Some(old) => old.value.overlay(entry.value),
                         None => entries.push(entry),
                     }

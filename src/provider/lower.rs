@@ -46,17 +46,7 @@ impl Author {
     }
 }
 
-/// What a document's sections are called, and what stands in them.
-pub const SECTIONS: [(&str, Kind); 8] = [
-    ("routes", Kind::Route),
-    ("services", Kind::Service),
-    ("tcp_routes", Kind::TcpRoute),
-    ("middlewares", Kind::Middleware),
-    ("mtls_policies", Kind::MtlsPolicy),
-    ("trust_bundles", Kind::TrustBundle),
-    ("revocations", Kind::Revocation),
-    ("certificates", Kind::Certificate),
-];
+pub use crate::model::schema::SECTIONS;
 
 pub fn section_kind(section: &str) -> Option<Kind> {
     let folded = snake_case(section);
