@@ -1,16 +1,16 @@
 //! Certificates that somebody configured, as opposed to those that an issuer makes.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::diagnostic::{Denial, Origin};
+use super::host::HostPattern;
 use super::id::ObjectId;
 
-/// Names the files; what they hold arrives as [`KeyPair`] from `material`, so that a snapshot on disk never carries a
-/// private key.
+/// Names the files; what they hold is `material`'s, so that a snapshot on disk never carries a private key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
     pub id: ObjectId,
@@ -20,42 +20,30 @@ pub struct Certificate {
     pub denied: Option<Denial>,
 }
 
-/// The content of a certificate's two files at one moment.
-#[derive(Clone, PartialEq, Eq)]
-pub struct KeyPair {
-    /// PEM, leaf first.
-    pub chain: Arc<[u8]>,
-    pub key: Secret,
+/// Lower-case hex, as serial numbers and fingerprints are written.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
-/// Bytes that never reach a log, a report or a snapshot.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub Arc<[u8]>);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-impl fmt::Debug for KeyPair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyPair {{ chain: {} bytes, key: {:?} }}", self.chain.len(), self.key)
-    }
-}
-
-/// A name that a leaf certificate is made for.
+/// A name as a server certificate carries it (subjectAltName, RFC 5280 §4.2.1.6).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LeafName {
-    /// Lower-case; a wildcard is spelt `*.example.com`.
-    Dns(Arc<str>),
-    Ip(std::net::IpAddr),
+    /// Lower-case; `*.example.com` stands for one label.
+    Dns(String),
+    Ip(IpAddr),
 }
 
 impl LeafName {
-    /// A host is an IP address where it reads as one.
-    pub fn of(host: &str) -> LeafName {
-        host.parse().map_or_else(|_| LeafName::Dns(host.into()), LeafName::Ip)
+    /// `None` for any host: that has no name to put into a certificate.
+    pub fn of(host: &HostPattern) -> Option<LeafName> {
+        host.certificate_name().map(|name| match name.parse() {
+            Ok(address) => LeafName::Ip(address),
+            Err(_) => LeafName::Dns(name),
+        })
     }
 }
 
@@ -63,7 +51,7 @@ impl fmt::Display for LeafName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LeafName::Dns(name) => f.write_str(name),
-            LeafName::Ip(ip) => ip.fmt(f),
+            LeafName::Ip(address) => address.fmt(f),
         }
     }
 }

@@ -198,8 +198,8 @@ impl<'d> Build<'d> {
         let mut by_name: BTreeMap<HostPattern, Vec<&'d Arc<LoadedCertificate>>> = BTreeMap::new();
         for (id, certificate) in self.materials.certificates {
             if id.provider.is_operator() {
-                for name in &certificate.names {
-                    by_name.entry(name.clone()).or_default().push(certificate);
+                for name in certificate.names() {
+                    by_name.entry(name).or_default().push(certificate);
                 }
             }
         }
@@ -231,7 +231,7 @@ impl<'d> Build<'d> {
         if let Some(certificate) = found {
             return CertificateSource::Configured(certificate.key.clone());
         }
-        let Some(name) = host.certificate_name() else {
+        let Some(name) = LeafName::of(host) else {
             let default = self.materials.default_certificate.and_then(|id| self.materials.certificates.get(id));
             if let Some(default) = default {
                 return CertificateSource::Configured(default.key.clone());
@@ -254,7 +254,7 @@ impl<'d> Build<'d> {
             }
             return CertificateSource::None;
         }
-        CertificateSource::Issued { name: LeafName::of(&name), issuers }
+        CertificateSource::Issued { name, issuers }
     }
 }
 

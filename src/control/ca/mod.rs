@@ -54,24 +54,6 @@ pub enum CaError {
     Crypto { issuer: String, why: String },
 }
 
-/// A name as a server certificate carries it (subjectAltName, RFC 5280 §4.2.1.6).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum LeafName {
-    /// Lower-case; `*.example.com` stands for one label.
-    Dns(String),
-    Ip(IpAddr),
-}
-
-impl LeafName {
-    /// `None` for any host: that has no name to put into a certificate.
-    pub fn of(host: &HostPattern) -> Option<LeafName> {
-        host.certificate_name().map(|name| match name.parse() {
-            Ok(address) => LeafName::Ip(address),
-            Err(_) => LeafName::Dns(name),
-        })
-    }
-}
-
 impl FromStr for LeafName {
     type Err = CaError;
 
@@ -83,15 +65,6 @@ impl FromStr for LeafName {
             // The pattern checks what follows the wildcard; with it the name may be too long (RFC 1035 §2.3.4).
             Some(LeafName::Dns(name)) if name.len() > 253 => Err(refused("it is longer than 253 characters".into())),
             Some(name) => Ok(name),
-        }
-    }
-}
-
-impl std::fmt::Display for LeafName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            LeafName::Dns(name) => f.write_str(name),
-            LeafName::Ip(address) => address.fmt(f),
         }
     }
 }
