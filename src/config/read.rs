@@ -460,7 +460,8 @@ mod tests {
     #[test]
     fn a_label_set_and_a_file_read_into_the_same_struct() {
         let file: RouteSpec =
-            strict(&yaml("hosts: [a, b]\npriority: 10\ntls: { minVersion: 1.2 }\nheaders: { X-Key: v }")).expect("file");
+            strict(&yaml("hosts: [a, b]\npriority: 10\ntls: { minVersion: 1.2 }\nheaders: { X-Key: v }"))
+                .expect("file");
         let label: RouteSpec = strict(&labels(&[
             ("hosts", "a, b"),
             ("priority", "10"),
@@ -494,10 +495,7 @@ mod tests {
         assert_eq!((route.host.as_deref(), route.path.as_deref()), (Some("a"), Some("/x")));
         assert_eq!(faults.len(), 2);
         assert_eq!(faults[0].to_string(), "f.yaml:2:1: mlts: there is no field \"mlts\"; did you mean \"mtls\"?");
-        assert_eq!(
-            faults[1].to_string(),
-            "f.yaml:3:11: priority: \"high\" stands where a whole number belongs"
-        );
+        assert_eq!(faults[1].to_string(), "f.yaml:3:11: priority: \"high\" stands where a whole number belongs");
     }
 
     #[test]

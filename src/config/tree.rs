@@ -19,7 +19,10 @@ pub struct Tree {
 pub enum Node {
     Null,
     /// A scalar as it was written; `plain` where it had no quotes.
-    Word { text: String, plain: bool },
+    Word {
+        text: String,
+        plain: bool,
+    },
     Seq(Vec<Tree>),
     /// In the order written; keys are unique.
     Map(Vec<Entry>),
@@ -75,9 +78,7 @@ impl Tree {
                 entries.push(Entry { key: (*first).to_string(), origin: value.origin.clone(), value });
                 Ok(())
             }
-            (Some(at), false) => {
-                entries[at].value.insert(rest, value).map_err(|below| join(first, &below))
-            }
+            (Some(at), false) => entries[at].value.insert(rest, value).map_err(|below| join(first, &below)),
             (None, false) => {
                 let mut inner = Tree::map(value.origin.clone());
                 let origin = value.origin.clone();

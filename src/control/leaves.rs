@@ -20,6 +20,8 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use serde::Serialize;
 
+use crate::table::tls::Issuer;
+
 use super::ca::{CaError, InternalCa, Issued, LeafName, later, two_thirds};
 
 /// Lifetimes without a handshake after which a leaf is forgotten.
@@ -60,6 +62,12 @@ pub struct LeafReport {
     pub not_after: Timestamp,
     /// Lower-case hex.
     pub serial: String,
+}
+
+impl Issuer for LeafStore {
+    fn leaf(&self, name: &LeafName) -> Result<Arc<CertifiedKey>, String> {
+        LeafStore::leaf(self, name).map_err(|error| error.to_string())
+    }
 }
 
 impl LeafStore {

@@ -138,7 +138,7 @@ impl Control {
             now: Timestamp::now(),
             default_issuers: &self.setup.default_issuers,
         });
-        self.setup.metrics.reconciled(started.elapsed());
+        self.setup.metrics.observe_reconcile(started.elapsed());
         self.from_reconcile = findings;
         self.lapse = lapse;
 
@@ -180,7 +180,8 @@ impl Control {
         };
         match compile(&self.desired, materials, &self.setup.live.load()) {
             Ok(Compiled { table, findings }) => {
-                self.setup.metrics.compiled(started.elapsed(), table.generation);
+                self.setup.metrics.observe_compile(started.elapsed());
+                self.setup.metrics.set_table_generation(table.generation);
                 self.from_compile = findings;
                 self.sockets.retain(|name, _| table.listeners.contains_key(name));
                 let live: BTreeSet<&str> = table.routes().iter().map(|route| &*route.label).collect();
@@ -227,9 +228,11 @@ impl Control {
         let providers: Vec<ProviderReport> =
             board.iter().map(|(provider, state)| ProviderReport::of(*provider, state)).collect();
         let not_ready_because = self.not_ready(board);
-        let issued = self.setup.issuers.iter().flat_map(|(name, store)| {
-            store.report().into_iter().map(|leaf| view::issued(name, leaf))
-        });
+        let issued = self
+            .setup
+            .issuers
+            .iter()
+            .flat_map(|(name, store)| store.report().into_iter().map(|leaf| view::issued(name, leaf)));
         let configured = self.certificates.loaded();
         let certificates =
             issued.chain(configured.iter().map(|(id, c)| view::configured(id, c, &self.desired))).collect();
@@ -242,7 +245,10 @@ impl Control {
             ready: not_ready_because.is_none(),
             not_ready_because,
         });
-        self.setup.metrics.publish(&view);
+        self.setup.metrics.set_providers(&view.providers);
+        self.setup.metrics.set_problems(&view.findings);
+        let expiries = view.certificates.iter().map(|c| (c.name.as_str(), c.issuer.as_str(), c.not_after));
+        self.setup.metrics.set_certificates(expiries);
         self.view.send_replace(view);
     }
 

@@ -23,5 +23,8 @@ pub struct ResponseHead<'r> {
 pub enum Flow {
     Continue,
     /// Answered here: nothing is forwarded.
-    Respond { status: StatusCode, headers: HeaderMap },
+    Respond {
+        status: StatusCode,
+        headers: HeaderMap,
+    },
 }

@@ -310,7 +310,8 @@ mod tests {
 
     #[test]
     fn an_object_without_a_field_is_a_flaw() {
-        let read = labelled(&[("portolan.routes.admin", "x"), ("portolan.services", "y"), ("portolan.routes..host", "z")]);
+        let read =
+            labelled(&[("portolan.routes.admin", "x"), ("portolan.services", "y"), ("portolan.routes..host", "z")]);
         let closes: Vec<&Closes> = read.flaws.iter().map(|flaw| &flaw.closes).collect();
         let short = Closes::Object(Kind::Route, Name::normalised("web"));
         assert_eq!(closes, [&Closes::Object(Kind::Route, Name::normalised("admin")), &short, &short]);

@@ -37,13 +37,7 @@ const MAX_STREAMS: u32 = 256;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
-pub async fn serve(
-    worker: Rc<Worker>,
-    name: Name,
-    stream: TcpStream,
-    peer: SocketAddr,
-    drain: CancellationToken,
-) {
+pub async fn serve(worker: Rc<Worker>, name: Name, stream: TcpStream, peer: SocketAddr, drain: CancellationToken) {
     let _open = worker.open();
     let _counted = worker.metrics.connection(name.as_str());
     let _ = stream.set_nodelay(true);

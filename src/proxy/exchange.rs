@@ -9,13 +9,14 @@ use jiff::Timestamp;
 
 use crate::table::RouteAction;
 use crate::telemetry::access_log::{Record, TlsRecord};
+use crate::telemetry::metrics::InFlightGuard;
 
 use super::connection::Connection;
 use super::worker::LiveRoute;
 
-#[derive(Debug)]
 pub struct Exchange {
     connection: Rc<Connection>,
+    _in_flight: InFlightGuard,
     started: Instant,
     time: Option<Timestamp>,
     method: Method,
@@ -40,8 +41,8 @@ impl Exchange {
     pub fn begin(connection: &Rc<Connection>, head: &http::request::Parts) -> Box<Exchange> {
         let logged = connection.worker.log.is_some();
         let keep = |name: http::HeaderName| head.headers.get(name).filter(|_| logged).cloned();
-        connection.worker.metrics.request_begins();
         Box::new(Exchange {
+            _in_flight: connection.worker.metrics.in_flight(),
             started: Instant::now(),
             time: logged.then(Timestamp::now),
             method: head.method.clone(),
@@ -78,10 +79,8 @@ impl Exchange {
 
     fn log(&self, duration: Duration) {
         let (Some(log), Some(time)) = (&self.connection.worker.log, self.time) else { return };
-        let text = |value: &Option<http::HeaderValue>| {
-            value.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-        };
-        let host = self.uri.authority().map(|a| a.as_str().to_owned()).or_else(|| text(&self.host));
+        let host_header = self.host.as_ref().and_then(|host| host.to_str().ok());
+        let host = self.uri.authority().map(|authority| authority.as_str()).or(host_header);
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
         let upstream = self.route.as_ref().and_then(|route| match &route.entry.action {
             RouteAction::Forward(upstream) => Some(upstream),
@@ -94,14 +93,13 @@ impl Exchange {
             sni: tls.sni.as_deref(),
             resumed: Some(tls.resumed),
         });
-        let (user_agent, referer) = (text(&self.user_agent), text(&self.referer));
         log.write(&Record {
             time,
             client: self.connection.vouched.peer(),
             listener: self.connection.listener.as_str(),
             protocol: protocol(self.version),
             method: self.method.as_str(),
-            host: host.as_deref().unwrap_or(""),
+            host: host.unwrap_or(""),
             path,
             status: self.status.as_u16(),
             request_bytes: self.request_bytes.get(),
@@ -113,9 +111,15 @@ impl Exchange {
             endpoint: endpoint.map(|endpoint| &*endpoint.name),
             tls,
             reason: self.reason,
-            user_agent: user_agent.as_deref(),
-            referer: referer.as_deref(),
+            user_agent: self.user_agent.as_ref().map(http::HeaderValue::as_bytes),
+            referer: self.referer.as_ref().map(http::HeaderValue::as_bytes),
         });
+    }
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange").field("uri", &self.uri).field("status", &self.status).finish_non_exhaustive()
     }
 }
 
@@ -123,7 +127,6 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
         let metrics = &self.connection.worker.metrics;
-        metrics.request_ends();
         if let Some(route) = &self.route {
             route.cells.record(self.status.as_u16(), duration);
         }

@@ -21,15 +21,8 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// By what an inbound name starts, once `_` is read as `-`, it says who somebody is.
-const VOUCHING: [&str; 7] = [
-    "forwarded",
-    "x-real-ip",
-    "client-cert",
-    "x-client-cert",
-    "ssl-client-",
-    "x-ssl-client-",
-    "x-forwarded",
-];
+const VOUCHING: [&str; 7] =
+    ["forwarded", "x-real-ip", "client-cert", "x-client-cert", "ssl-client-", "x-ssl-client-", "x-forwarded"];
 
 /// What is the same for every request of a connection, made once.
 #[derive(Debug)]
@@ -130,8 +123,7 @@ fn vouches(name: &str) -> bool {
         return false;
     }
     VOUCHING.iter().any(|prefix| {
-        name.len() >= prefix.len()
-            && name.bytes().zip(prefix.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
+        name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
     })
 }
 
@@ -194,8 +186,14 @@ mod tests {
         assert!(h.values().all(|value| value != "6.6.6.6" && value != "x" && value != ":x:" && value != "SUCCESS"));
         assert_eq!(h["x-forwarded-for"], "10.1.2.3");
         assert_eq!(h["forwarded"], "for=10.1.2.3;host=\"a.example:8443\";proto=https");
-        assert_eq!((&h["x-forwarded-proto"], &h["x-forwarded-port"]), (&"https".parse().unwrap(), &"443".parse().unwrap()));
-        assert_eq!((&h["x-real-ip"], &h["x-forwarded-server"]), (&"10.1.2.3".parse().unwrap(), &"edge".parse().unwrap()));
+        assert_eq!(
+            (&h["x-forwarded-proto"], &h["x-forwarded-port"]),
+            (&"https".parse().unwrap(), &"443".parse().unwrap())
+        );
+        assert_eq!(
+            (&h["x-real-ip"], &h["x-forwarded-server"]),
+            (&"10.1.2.3".parse().unwrap(), &"edge".parse().unwrap())
+        );
         assert_eq!(h["x-forwarded-host"], "a.example:8443");
         assert_eq!(h["x-custom"], "kept");
     }

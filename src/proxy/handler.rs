@@ -119,11 +119,7 @@ async fn serve(
 }
 
 /// The name of the handshake and the name of the request must lead to the same client-auth key (RFC 9110 §15.5.20).
-fn misdirected(
-    connection: &Connection,
-    listener: &TableListener,
-    target: &Target<'_>,
-) -> Result<(), ProxyError> {
+fn misdirected(connection: &Connection, listener: &TableListener, target: &Target<'_>) -> Result<(), ProxyError> {
     let Some(tls) = &connection.tls else { return Ok(()) };
     let asked = &listener.scope(Some(&target.host)).keyed;
     if std::sync::Arc::ptr_eq(asked, &tls.keyed) || asked.key == tls.keyed.key {

@@ -93,8 +93,7 @@ fn addressed(listener: &TableListener, local: SocketAddr) -> TlsScope {
     let ip = local.ip().to_canonical();
     let named = listener.scope(Some(&ip.to_string())).clone();
     if let CertificateSource::None = named.certificate {
-        let certificate =
-            CertificateSource::Issued { name: LeafName::Ip(ip), issuers: listener.issuers.clone() };
+        let certificate = CertificateSource::Issued { name: LeafName::Ip(ip), issuers: listener.issuers.clone() };
         return TlsScope { certificate, ..named };
     }
     named

@@ -136,12 +136,7 @@ mod tests {
     #[test]
     fn a_request_names_one_host() {
         assert!(Target::of(&parts("/", &["a.example"])).is_ok());
-        for (uri, hosts) in [
-            ("/", vec![]),
-            ("/", vec!["a", "b"]),
-            ("http://a/", vec!["b"]),
-            ("http://u@a/", vec![]),
-        ] {
+        for (uri, hosts) in [("/", vec![]), ("/", vec!["a", "b"]), ("http://a/", vec!["b"]), ("http://u@a/", vec![])] {
             let refused = Target::of(&parts(uri, &hosts)).map(|_| ()).map_err(|error| error.kind);
             assert_eq!(refused, Err(ErrorKind::Malformed), "{uri} {hosts:?}");
         }

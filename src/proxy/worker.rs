@@ -118,7 +118,6 @@ pub struct Generation {
 }
 
 /// A route in use by this worker: what a stream keeps when its table is gone.
-#[derive(Debug)]
 pub struct LiveRoute {
     pub entry: Arc<RouteEntry>,
     pub cells: Rc<RouteCells>,

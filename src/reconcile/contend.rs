@@ -137,14 +137,16 @@ pub(super) fn contend(
         }
         if !operator && (under_cover(host) || (holding.protected && !holds)) {
             let by = names(&holding.holders);
-            let detail = format!("{host} is under a policy of {by} and that source's alone; use another host, or ask its owner");
+            let detail =
+                format!("{host} is under a policy of {by} and that source's alone; use another host, or ask its owner");
             findings.push(left_out(route, Reason::HostProtected, detail, holder));
             continue;
         }
         let brings = route.route.mtls.is_some() || route.route.tls.is_some();
         if *host != HostPattern::Any && !holds && !operator && brings {
             let by = names(&holding.holders);
-            let detail = format!("{host} is held by {by}: mtls and tls hold for a whole host and come from its holder alone");
+            let detail =
+                format!("{host} is held by {by}: mtls and tls hold for a whole host and come from its holder alone");
             findings.push(left_out(route, Reason::HostHeld, detail, holder));
             continue;
         }
@@ -155,9 +157,8 @@ pub(super) fn contend(
             continue;
         }
         // Units come sorted by listener and match: rivals are neighbours.
-        let rival = standing
-            .last_mut()
-            .filter(|rival| rival.listener == unit.listener && rival.matched == unit.matched);
+        let rival =
+            standing.last_mut().filter(|rival| rival.listener == unit.listener && rival.matched == unit.matched);
         match rival {
             None => standing.push(unit),
             Some(rival) => {

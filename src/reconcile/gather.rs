@@ -139,8 +139,7 @@ fn taken_route(routes: &[&Route], findings: &mut Vec<Diagnostic>) -> Route {
     for other in routes {
         route.matches.extend(other.matches.iter().cloned());
         route.mtls = route.mtls.or_else(|| other.mtls.clone());
-        let diagnostic =
-            Diagnostic::error(other.id.clone(), Reason::NameTaken, other.origin.clone(), detail.as_str());
+        let diagnostic = Diagnostic::error(other.id.clone(), Reason::NameTaken, other.origin.clone(), detail.as_str());
         findings.push(diagnostic);
     }
     route.matches.sort();
@@ -149,7 +148,8 @@ fn taken_route(routes: &[&Route], findings: &mut Vec<Diagnostic>) -> Route {
     if routes.iter().any(|other| other.listeners.is_none()) {
         route.listeners = None;
     } else {
-        let names: BTreeSet<Name> = routes.iter().flat_map(|other| other.listeners.clone().unwrap_or_default()).collect();
+        let names: BTreeSet<Name> =
+            routes.iter().flat_map(|other| other.listeners.clone().unwrap_or_default()).collect();
         route.listeners = Some(names.into_iter().collect());
     }
     route.denied = Some(Denial::new(Reason::NameTaken, detail));

@@ -96,8 +96,7 @@ pub(super) fn settle(
                 holding.holders.extend(owners.iter().cloned());
             }
         }
-        holding.protected |=
-            by_source.iter().any(|(source, claimant)| claimant.protected && holding.by(source));
+        holding.protected |= by_source.iter().any(|(source, claimant)| claimant.protected && holding.by(source));
         held.insert(host.clone(), holding);
     }
     // A holder that is gone altogether keeps its host for the grace, whether or not somebody else wants it now.
@@ -120,11 +119,7 @@ pub(super) fn settle(
 }
 
 /// The tenant that holds a host now, and when that is to be looked at again.
-fn tenant(
-    by_source: &BTreeMap<Source, Claimant>,
-    before: Option<&Hold>,
-    now: Timestamp,
-) -> (Hold, Option<Timestamp>) {
+fn tenant(by_source: &BTreeMap<Source, Claimant>, before: Option<&Hold>, now: Timestamp) -> (Hold, Option<Timestamp>) {
     let oldest = |running_only: bool| {
         by_source
             .iter()

@@ -38,7 +38,8 @@ impl ResolvedRoute {
 
 pub(super) fn resolve(gathered: Gathered, findings: &mut Vec<Diagnostic>) -> Resolved {
     let Gathered { listeners, routes, services, middlewares, certificates } = gathered;
-    let mut resolved = Resolved { listeners, routes: Vec::with_capacity(routes.len()), services, middlewares, certificates };
+    let mut resolved =
+        Resolved { listeners, routes: Vec::with_capacity(routes.len()), services, middlewares, certificates };
     for middleware in resolved.middlewares.values().filter(|middleware| !middleware.id.provider.is_operator()) {
         if let Some((id, _)) = operators(&resolved.middlewares, Kind::Middleware, &middleware.id.name) {
             let detail = format!("the operator's {id} has that name and is used instead; rename this one");
@@ -179,7 +180,9 @@ fn lookup<'o, T>(
             } else if provider == source.provider {
                 find(source)
             } else {
-                return Err(format!("\"{reference}\" belongs to another tenant, which needs a grant of the operator's"));
+                return Err(format!(
+                    "\"{reference}\" belongs to another tenant, which needs a grant of the operator's"
+                ));
             }
         }
         RefScope::Namespace(namespace) if source.namespace.as_deref() == Some(namespace) => find(source),
@@ -188,6 +191,8 @@ fn lookup<'o, T>(
         }
     };
     found.ok_or_else(|| {
-        format!("there is no {what} \"{reference}\" in {source}, nor among the operator's; define it or correct the name")
+        format!(
+            "there is no {what} \"{reference}\" in {source}, nor among the operator's; define it or correct the name"
+        )
     })
 }

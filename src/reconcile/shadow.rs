@@ -56,7 +56,6 @@ pub fn standing_rank(desired: &Desired, route: &DesiredRoute, claim: &Claim, hos
     let holder = facts.is_some_and(|facts| facts.held_by(&route.source));
     let held = facts.is_some_and(|facts| !facts.holders.is_empty());
     let stranger = held && !holder && !route.source.is_operator();
-    let standing =
-        Standing { id: &route.id, priority: route.priority, created: route.created, holder, stranger };
+    let standing = Standing { id: &route.id, priority: route.priority, created: route.created, holder, stranger };
     Rank::of(&claim.matched, standing)
 }

@@ -17,7 +17,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
-use super::ca::hex;
+use crate::model::certificate::hex;
+use crate::model::host::HostPattern;
 
 /// What is wrong with a pair of files, and what to do. The caller knows what they are called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

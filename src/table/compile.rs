@@ -90,9 +90,8 @@ impl<'d> Build<'d> {
                         Action::Deny(denial) => RouteAction::Deny(denial.clone()),
                         Action::Serve => {
                             let before = upstreams_before.get(services).copied();
-                            let upstream = upstreams
-                                .entry(services)
-                                .or_insert_with(|| upstream(self.desired, services, before));
+                            let upstream =
+                                upstreams.entry(services).or_insert_with(|| upstream(self.desired, services, before));
                             RouteAction::Forward(upstream.clone())
                         }
                     };
@@ -150,8 +149,7 @@ impl<'d> Build<'d> {
             for (host, claims) in &by_host {
                 let nobody = HostFacts::default();
                 let facts = self.desired.hosts.get(host).unwrap_or(&nobody);
-                let key =
-                    TlsKey { policies: facts.tls.policies.clone(), min_version: facts.tls.min_version };
+                let key = TlsKey { policies: facts.tls.policies.clone(), min_version: facts.tls.min_version };
                 let certificate = self.certificate(host, facts, &configured, claims);
                 tls.insert(host, TlsScope { keyed: keyed(key)?, certificate });
             }
@@ -171,9 +169,10 @@ impl<'d> Build<'d> {
             _ => None,
         };
         let facts = self.desired.hosts.get(host);
-        let cover = wildcard.as_ref().and_then(|wildcard| self.desired.hosts.get(wildcard)).filter(|facts| {
-            facts.protected && facts.holders.iter().any(Source::is_operator)
-        });
+        let cover = wildcard
+            .as_ref()
+            .and_then(|wildcard| self.desired.hosts.get(wildcard))
+            .filter(|facts| facts.protected && facts.holders.iter().any(Source::is_operator));
         let stranger = |one: &Standing<'_>| {
             let source = &one.route.source;
             [facts, cover]
@@ -248,7 +247,8 @@ impl<'d> Build<'d> {
         if issuers.is_empty() {
             let named: Vec<&str> = facts.tls.issuers.iter().map(Name::as_str).collect();
             for one in claims {
-                let detail = format!("no certificate for {host}: there is no issuer {}; see issuers:", named.join(", "));
+                let detail =
+                    format!("no certificate for {host}: there is no issuer {}; see issuers:", named.join(", "));
                 let origin = one.route.origin.clone();
                 self.findings.push(Diagnostic::error(one.route.id.clone(), Reason::NoCertificate, origin, detail));
             }
@@ -280,11 +280,8 @@ fn upstream(desired: &Desired, services: &[ObjectId], previous: Option<&Arc<Upst
 }
 
 fn entry(desired: &Desired, route: &DesiredRoute, action: RouteAction) -> RouteEntry {
-    let compiled: Option<Vec<Middleware>> = route
-        .middlewares
-        .iter()
-        .map(|id| desired.middlewares.get(id).and_then(Middleware::compile))
-        .collect();
+    let compiled: Option<Vec<Middleware>> =
+        route.middlewares.iter().map(|id| desired.middlewares.get(id).and_then(Middleware::compile)).collect();
     // A policy that is named is enforced or the route is closed: this is the last place where it could be lost.
     let (middlewares, action) = match (compiled, action, &route.policy) {
         (Some(middlewares), RouteAction::Forward(upstream), None) => (middlewares, RouteAction::Forward(upstream)),

@@ -19,10 +19,7 @@ pub type TableReader = Cache<Arc<ArcSwap<Table>>, Arc<Table>>;
 
 impl Default for LiveTable {
     fn default() -> Self {
-        LiveTable {
-            table: Arc::new(ArcSwap::from_pointee(Table::empty())),
-            bell: Arc::new(watch::Sender::new(0)),
-        }
+        LiveTable { table: Arc::new(ArcSwap::from_pointee(Table::empty())), bell: Arc::new(watch::Sender::new(0)) }
     }
 }
 

@@ -46,7 +46,10 @@ pub struct TlsKeyed {
 #[derive(Debug, Clone)]
 pub enum CertificateSource {
     Configured(Arc<CertifiedKey>),
-    Issued { name: LeafName, issuers: Vec<Arc<dyn Issuer>> },
+    Issued {
+        name: LeafName,
+        issuers: Vec<Arc<dyn Issuer>>,
+    },
     /// The handshake is refused with `unrecognized_name`.
     None,
 }

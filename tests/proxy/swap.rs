@@ -57,9 +57,8 @@ fn every_answer_shows_one_generation_throughout_200_swaps() {
 
     let seen = Arc::new(AtomicU32::new(0));
     let swapped = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|_| runtime.spawn(client(portolan.plain, seen.clone(), swapped.clone())))
-        .collect();
+    let clients: Vec<_> =
+        (0..CLIENTS).map(|_| runtime.spawn(client(portolan.plain, seen.clone(), swapped.clone()))).collect();
     runtime.block_on(async {
         for n in 1..=SWAPS {
             write(n);
@@ -85,7 +84,8 @@ async fn client(to: SocketAddr, seen: Arc<AtomicU32>, swapped: Arc<AtomicBool>) 
     tokio::spawn(connection);
     let mut answered = 0;
     while answered < REQUESTS / CLIENTS || !swapped.load(Ordering::Relaxed) {
-        let request = http::Request::get("/x").header("host", "swap.localhost").body(Empty::<bytes::Bytes>::new()).unwrap();
+        let request =
+            http::Request::get("/x").header("host", "swap.localhost").body(Empty::<bytes::Bytes>::new()).unwrap();
         let response = sender.send_request(request).await.unwrap();
         let (head, body) = response.into_parts();
         let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();

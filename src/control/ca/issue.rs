@@ -16,6 +16,8 @@ use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::PrivateKeyDer;
 use time::OffsetDateTime;
 
+use crate::model::certificate::hex;
+
 use super::certificate::{Authority, Validity, later};
 use super::{CaError, Issued, LeafName};
 
@@ -148,8 +150,4 @@ fn whole_seconds(at: Timestamp) -> Timestamp {
 
 fn date(at: Timestamp) -> Result<OffsetDateTime, String> {
     OffsetDateTime::from_unix_timestamp(at.as_second()).map_err(|_| format!("the date {at} does not fit a certificate"))
-}
-
-pub(in crate::control) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -13,7 +13,6 @@ mod issue;
 mod store;
 
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -25,9 +24,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use self::certificate::Authority;
 pub use self::certificate::pem_text;
 pub(super) use self::certificate::{later, two_thirds};
-pub(super) use self::issue::hex;
 use self::store::Store;
 use crate::model::HostPattern;
+pub use crate::model::certificate::LeafName;
 
 /// How long a leaf is valid after the moment of its issue, where nobody says otherwise.
 pub const LEAF_LIFE: Duration = Duration::from_secs(24 * 3600);

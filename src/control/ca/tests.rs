@@ -156,7 +156,7 @@ fn serials_are_positive_long_and_never_the_same() {
         let (_, leaf) = parse_x509_certificate(&issued.chain[0]).expect("a certificate");
         assert_eq!(leaf.raw_serial().len(), 16);
         assert!(leaf.raw_serial()[0] & 0x80 == 0);
-        assert_eq!(issue::hex(leaf.raw_serial()), issued.serial);
+        assert_eq!(crate::model::certificate::hex(leaf.raw_serial()), issued.serial);
         assert!(seen.insert(issued.serial));
     }
 }

@@ -68,10 +68,9 @@ async fn a_writer_that_pauses_before_the_policy_is_waited_for() {
     let running = Running::on(dir.path());
     running.until(LATER, &["a.example/"], true).await;
 
-    for (path, hosts) in [
-        (shop, &["b.example/whole"][..]),
-        (dir.path().join("2-new.yaml"), &["b.example/whole", "b.example/whole"]),
-    ] {
+    for (path, hosts) in
+        [(shop, &["b.example/whole"][..]), (dir.path().join("2-new.yaml"), &["b.example/whole", "b.example/whole"])]
+    {
         let before = running.says().expect("live");
         let mut writer = std::fs::File::create(&path).expect("writable");
         writer.write_all(b"routes:\n  r:\n    host: b.example\n").expect("written");
@@ -98,7 +97,10 @@ async fn files_come_change_break_and_go() {
 
     std::fs::write(&one, "routes: [\n").expect("written");
     let findings = running.until(SOON, &["a.example/", "b.example/"], true).await;
-    assert!(findings.iter().any(|finding| finding.contains("1.yaml:") && finding.contains("Unreadable")), "{findings:?}");
+    assert!(
+        findings.iter().any(|finding| finding.contains("1.yaml:") && finding.contains("Unreadable")),
+        "{findings:?}"
+    );
 
     std::fs::remove_file(&one).expect("removed");
     running.until(SOON, &["b.example/"], false).await;
