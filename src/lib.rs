@@ -8,6 +8,8 @@
 //!                      wins                                              ▼
 //!                        View { desired, findings, providers, certificates } ──▶ admin API, metrics, logs, commands
 //! ```
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod material;

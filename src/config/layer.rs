@@ -17,7 +17,8 @@ use super::tree::{Entry, Node, Tree, snake_case};
 use crate::model::schema::SECTIONS;
 use crate::model::{Diagnostic, Kind, ObjectId, Origin, Provider, Reason, Source};
 
-const PREFIX: &str = "PORTOLAN_";
+/// Of the variables that are settings.
+pub const PREFIX: &str = "PORTOLAN_";
 
 /// What has been laid so far.
 pub struct Layers {

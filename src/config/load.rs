@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::check;
-use super::layer::{self, Layers};
+use super::layer::{self, Layers, PREFIX};
 use super::read::{self, Fault, What};
 use super::settings::Settings;
 use super::tree::{Node, Tree};
@@ -32,6 +32,24 @@ pub struct Loaded {
     pub findings: Vec<Diagnostic>,
     /// The file that was read, if there was one.
     pub file: Option<PathBuf>,
+    inputs: Inputs,
+}
+
+/// What the settings were asked from, so that they can be asked again.
+#[derive(Debug, Clone, PartialEq)]
+struct Inputs {
+    file: Option<PathBuf>,
+    env: Vec<(String, String)>,
+    flags: Vec<(String, String)>,
+}
+
+impl Loaded {
+    /// The same command line and environment, and the file as it is now. Where none was named, one that has appeared
+    /// since is read.
+    pub fn again(&self) -> Result<Loaded, LoadError> {
+        let Inputs { file, env, flags } = &self.inputs;
+        load(file.as_deref(), env.iter().cloned(), flags)
+    }
 }
 
 /// Why the proxy does not start: everything that is wrong, not only the first.
@@ -53,7 +71,12 @@ pub fn load(
     env: impl Iterator<Item = (String, String)>,
     flags: &[(String, String)],
 ) -> Result<Loaded, LoadError> {
-    let (mut layers, file) = lay(file, env, flags)?;
+    let inputs = Inputs {
+        file: file.map(Path::to_path_buf),
+        env: env.filter(|(variable, _)| variable.starts_with(PREFIX)).collect(),
+        flags: flags.to_vec(),
+    };
+    let (mut layers, file) = lay(file, inputs.env.iter().cloned(), flags)?;
     let mut settings = read_all(&mut layers);
     settings.providers.off = std::mem::take(&mut layers.off);
     let Layers { tree, objects, mut faults, mut findings, .. } = layers;
@@ -66,7 +89,7 @@ pub fn load(
         return Err(LoadError { faults });
     }
     findings.extend(verdict.findings);
-    Ok(Loaded { settings, listeners: verdict.listeners, objects, findings, file })
+    Ok(Loaded { settings, listeners: verdict.listeners, objects, findings, file, inputs })
 }
 
 /// For commands that need to know where things are, and are asked most when something is wrong: as many of the settings
@@ -259,7 +282,7 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
 
     #[test]
     fn every_field_of_the_settings_page_is_read() {
-        let Loaded { settings, objects, listeners, findings, file } = loaded(EVERYTHING, &[], &[]).expect("valid");
+        let Loaded { settings, objects, listeners, findings, file, .. } = loaded(EVERYTHING, &[], &[]).expect("valid");
         let https = &settings.listeners["https"];
         assert_eq!(https.trusted_proxies.as_ref().map(Vec::len), Some(2));
         assert_eq!(https.limits.as_ref().and_then(|limits| limits.header_size).map(|size| size.0), Some(65_536));
@@ -452,6 +475,20 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
         let error = load(Some(Path::new("/nowhere/portolan.yaml")), std::iter::empty(), &[]).expect_err("absent");
         assert!(error.to_string().contains("/nowhere/portolan.yaml: cannot be read: No such file"), "{error}");
         assert_eq!(load(None, std::iter::empty(), &[]).expect("defaults").file, None);
+    }
+
+    #[test]
+    fn the_settings_can_be_asked_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("portolan.yaml");
+        std::fs::write(&file, "workers: 1").expect("written");
+        let env = [("PORTOLAN_STATE_DIR".to_string(), "/s".to_string())];
+        let flags = [("log.level".to_string(), "debug".to_string())];
+        let loaded = load(Some(&file), env.into_iter(), &flags).expect("valid");
+        assert_eq!(loaded.again(), Ok(loaded.clone()));
+        std::fs::write(&file, "workers: 2").expect("written");
+        let again = loaded.again().expect("valid");
+        assert_eq!((again.settings.workers, again.settings.state_dir), (2, PathBuf::from("/s")));
     }
 
     #[test]

@@ -15,5 +15,5 @@ pub mod shape;
 pub mod tree;
 pub mod yaml;
 
-pub use load::{LoadError, Loaded, load};
+pub use load::{LoadError, Loaded, load, partial};
 pub use settings::Settings;
