@@ -8,6 +8,7 @@
 //!                      wins                                              ▼
 //!                        View { desired, findings, providers, certificates } ──▶ admin API, metrics, logs, commands
 //! ```
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
@@ -20,3 +21,4 @@ pub mod proxy;
 pub mod reconcile;
 pub mod table;
 pub mod telemetry;
+pub mod whoami;

@@ -5,7 +5,9 @@
 //! ```
 
 pub mod args;
+pub mod client;
 pub mod flags;
+pub mod report;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -29,6 +31,18 @@ pub enum Listing {
     Services,
     Certificates,
     Problems,
+}
+
+impl Listing {
+    /// Below `/api/` of the admin API.
+    pub fn path(self) -> &'static str {
+        match self {
+            Listing::Routes => "routes",
+            Listing::Services => "services",
+            Listing::Certificates => "certificates",
+            Listing::Problems => "problems",
+        }
+    }
 }
 
 pub fn main() -> ExitCode {
