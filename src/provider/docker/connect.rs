@@ -57,7 +57,7 @@ pub enum EngineError {
     Tls { at: String, why: String },
     #[error("the engine speaks API versions {from} to {to}, Portolan {}.{} to {}.{}; one of them is too old", OLDEST.0, OLDEST.1, NEWEST.0, NEWEST.1)]
     Version { from: String, to: String },
-    #[error("the engine's event stream ended")]
+    #[error("the engine ended its event stream; it has stopped, or is being restarted")]
     EventsEnded,
     #[error("the engine did not answer {0} in time")]
     Slow(&'static str),
@@ -265,7 +265,7 @@ fn mentions_tls(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// The whole story: hyper's own words stop at "connection error".
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut story = error.to_string();
+    let mut story = error.to_string().trim_end().to_string();
     let mut next = error.source();
     while let Some(cause) = next {
         let cause_text = cause.to_string();

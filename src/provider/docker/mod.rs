@@ -74,13 +74,18 @@ impl Docker {
     async fn follow_for_ever(&self, out: &SnapshotSink) -> Result<(), String> {
         let endpoint = Endpoint::of(&self.settings).map_err(|error| error.to_string())?;
         let mut backoff = Backoff::default();
+        let mut said = String::new();
         loop {
             self.await_socket(&endpoint, out).await;
             let Err(error) = self.follow(&endpoint, out, &mut backoff).await;
             let why = error.to_string();
-            let pause = backoff.next();
-            tracing::warn!(provider = "docker", endpoint = %endpoint, retry_in_ms = pause.as_millis(), "{why}");
+            // For ever is long: what was said already is not said with every try.
+            if backoff.failures == 0 || why != said {
+                tracing::warn!(provider = "docker", endpoint = %endpoint, "{why}");
+                said.clone_from(&why);
+            }
             out.stale(why);
+            let pause = backoff.next();
             tokio::time::sleep(pause).await;
         }
     }
@@ -160,8 +165,8 @@ where
 {
     match events.next().await {
         Some(Ok(event)) => Ok(event),
+        Some(Err(bollard::errors::Error::IOError { .. })) | None => Err(EngineError::EventsEnded),
         Some(Err(error)) => Err(engine.explain("GET /events", error)),
-        None => Err(EngineError::EventsEnded),
     }
 }
 
