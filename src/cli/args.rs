@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::model::listener::ListenAddress;
 
 #[derive(Debug, Parser)]
-#[command(name = "portolan", bin_name = "portolan", version, about, propagate_version = false, arg_required_else_help = true)]
+#[command(name = "portolan", bin_name = "portolan", version, about, arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

@@ -152,6 +152,17 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_names_every_setting_and_no_other() {
+        let page = include_str!("../../docs/settings.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let mut documented: Vec<&str> = rows.map(|(path, _)| path).collect();
+        documented.sort_unstable();
+        let mut known = settings().paths();
+        known.sort();
+        assert_eq!(documented, known);
+    }
+
+    #[test]
     fn fields_are_folded_and_names_are_not_taken_for_fields() {
         let (tree, faults) =
             folded("stateDir: /s\nlisteners: { My_Http: { publicPort: 1 }, my-http: { public-port: 2 } }");
