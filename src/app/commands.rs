@@ -21,15 +21,16 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 pub fn ca_root(settings: &Settings, issuer: Option<&str>) -> anyhow::Result<ExitCode> {
     let internal = |name: &&str| settings.issuers.get(*name).is_some_and(|issuer| issuer.internal.is_some());
     let known: Vec<&str> = settings.issuers.keys().map(String::as_str).filter(internal).collect();
-    let name = match issuer {
-        Some(name) => known.iter().find(|known| **known == name).copied().ok_or_else(|| {
-            anyhow!("there is no internal issuer \"{name}\"; issuers: names {}", known.join(", "))
-        })?,
-        None => {
-            let default = settings.default_issuers.iter().map(String::as_str).find(internal);
-            default.or(known.first().copied()).ok_or_else(|| anyhow!("issuers: names no internal CA"))?
-        }
-    };
+    let name =
+        match issuer {
+            Some(name) => known.iter().find(|known| **known == name).copied().ok_or_else(|| {
+                anyhow!("there is no internal issuer \"{name}\"; issuers: names {}", known.join(", "))
+            })?,
+            None => {
+                let default = settings.default_issuers.iter().map(String::as_str).find(internal);
+                default.or(known.first().copied()).ok_or_else(|| anyhow!("issuers: names no internal CA"))?
+            }
+        };
     let ca = InternalCa::open(&StateDir::view(&settings.state_dir).issuer_dir(name), name)?;
     print!("{}", ca.root_pem());
     Ok(ExitCode::SUCCESS)

@@ -21,9 +21,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin;
+use crate::admin::api::AdminState;
+use crate::admin::status::StatusState;
 use crate::config::Loaded;
 use crate::config::settings::{AccessLogSettings, Settings};
-use crate::control::ca::InternalCa;
+use crate::control::ca::{InternalCa, LEAF_LIFE};
 use crate::control::leaves::LeafStore;
 use crate::control::state::{StateDir, StateView};
 use crate::control::view::View;
@@ -38,13 +41,9 @@ use crate::provider::{self, Board, SnapshotSink};
 use crate::proxy::{WorkerSetup, Workers};
 use crate::table::LiveTable;
 use crate::telemetry::{AccessLog, Metrics, logs};
-use crate::admin;
 
 pub use commands::{ca_root, health, list, whoami};
 pub use demo::demo;
-
-/// How long a leaf of the internal CA lives: short, since renewing costs nothing.
-const LEAF_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs the proxy until a signal ends it.
 pub fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
@@ -125,6 +124,7 @@ impl Running {
             metrics: metrics.clone(),
             workers,
             bound: sockets,
+            leaving: leaving.clone(),
         };
         let (control, view) = Control::new(setup)?;
         let setup = WorkerSetup {
@@ -138,8 +138,8 @@ impl Running {
         let workers = Workers::start(workers, &setup).context("the worker threads cannot start")?;
         drop(setup);
         tokio::spawn(control.run(stop.clone()));
-        tokio::spawn(admin::status::serve(status, view.clone(), metrics, leaving.clone(), stop.clone()));
-        tokio::spawn(admin::api::serve(api, settings.admin.address, view.clone(), stop.clone()));
+        tokio::spawn(admin::status::serve(status, StatusState { view: view.clone(), metrics }, stop.clone()));
+        tokio::spawn(admin::api::serve(api, AdminState { view: view.clone() }, stop.clone()));
         Ok(Running { settings, workers, view, access_log, stop, drain, leaving })
     }
 

@@ -39,7 +39,7 @@ use changes::Findings;
 use leaves::LeafStore;
 use materials::Certificates;
 use state::StateDir;
-use view::View;
+use view::{CertificateReport, View};
 
 /// What control is given by whoever wires the house.
 pub struct ControlSetup {
@@ -53,6 +53,8 @@ pub struct ControlSetup {
     pub metrics: Arc<Metrics>,
     pub workers: usize,
     pub bound: mpsc::UnboundedReceiver<Bound>,
+    /// Cancelled when the proxy is about to stop: it still serves, and says that it is not ready.
+    pub leaving: CancellationToken,
 }
 
 pub struct Control {
@@ -118,6 +120,7 @@ impl Control {
                 Some(bound) = self.setup.bound.recv() => self.heard(bound),
                 () = until(lapse) => {}
                 _ = renewal.tick() => self.renew(),
+                () = self.setup.leaving.cancelled(), if self.view.borrow().ready => {}
                 () = stop.cancelled() => return,
             }
             while let Ok(bound) = self.setup.bound.try_recv() {
@@ -228,32 +231,31 @@ impl Control {
         let providers: Vec<ProviderReport> =
             board.iter().map(|(provider, state)| ProviderReport::of(*provider, state)).collect();
         let not_ready_because = self.not_ready(board);
-        let issued = self
-            .setup
-            .issuers
-            .iter()
-            .flat_map(|(name, store)| store.report().into_iter().map(|leaf| view::issued(name, leaf)));
-        let configured = self.certificates.loaded();
-        let certificates =
-            issued.chain(configured.iter().map(|(id, c)| view::configured(id, c, &self.desired))).collect();
+        let loaded = self.certificates.loaded();
+        let configured = loaded.iter().map(|(id, c)| CertificateReport::configured(id, c, &self.desired)).collect();
         let view = Arc::new(View {
             generation: self.setup.live.load().generation,
             desired: self.desired.clone(),
             findings: Arc::new(findings),
             providers,
-            certificates,
+            configured,
+            issuers: self.setup.issuers.values().cloned().collect(),
             ready: not_ready_because.is_none(),
             not_ready_because,
         });
         self.setup.metrics.set_providers(&view.providers);
         self.setup.metrics.set_problems(&view.findings);
-        let expiries = view.certificates.iter().map(|c| (c.name.as_str(), c.issuer.as_str(), c.not_after));
+        let certificates = view.certificates();
+        let expiries = certificates.iter().map(|c| (c.name.as_str(), c.issuer.as_str(), c.not_after));
         self.setup.metrics.set_certificates(expiries);
         self.view.send_replace(view);
     }
 
     /// Ready when every provider that is on has answered once and every listener is open on every worker.
     fn not_ready(&self, board: &Board) -> Option<String> {
+        if self.setup.leaving.is_cancelled() {
+            return Some("shutting down".into());
+        }
         if let Some((provider, _)) = board.iter().find(|(_, state)| state.snapshot().is_none()) {
             return Some(format!("provider {provider} has not answered yet"));
         }

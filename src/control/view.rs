@@ -1,69 +1,92 @@
-//! What there is to see: the one thing that everything reporting reads.
+//! What is in force now: the one value that the admin API, the metrics, object status and the CLI read.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::model::diagnostic::Diagnostic;
-use crate::model::id::{Name, ObjectId};
 use crate::model::snapshot::ProviderReport;
+use crate::model::{Diagnostic, ObjectId};
 use crate::reconcile::Desired;
 use crate::table::certificate::LoadedCertificate;
 
-use super::leaves::LeafReport;
+use super::leaves::{LeafReport, LeafStore};
 
-/// One moment of the proxy. Replaced whole, never changed.
+/// Published after each turn, when the table that it describes is in force.
 #[derive(Debug, Clone, Default)]
 pub struct View {
+    /// Of the table.
     pub generation: u64,
     pub desired: Arc<Desired>,
+    /// Of every stage, sorted.
     pub findings: Arc<Vec<Diagnostic>>,
     pub providers: Vec<ProviderReport>,
-    pub certificates: Vec<CertificateReport>,
+    /// Certificates that somebody brought.
+    pub configured: Vec<CertificateReport>,
+    /// What they have issued is asked of them when somebody looks: a handshake is no turn.
+    pub issuers: Vec<Arc<LeafStore>>,
     pub ready: bool,
+    /// What `/readyz` says while it is not.
     pub not_ready_because: Option<String>,
 }
 
-/// A certificate that clients may be shown.
+impl View {
+    /// Everything that clients may be shown, as of now.
+    pub fn certificates(&self) -> Vec<CertificateReport> {
+        let issued = self.issuers.iter().flat_map(|issuer| issuer.report());
+        issued.map(CertificateReport::issued).chain(self.configured.iter().cloned()).collect()
+    }
+}
+
+/// A certificate that handshakes are answered with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CertificateReport {
+    /// The host pattern that an issuer made it for, or the configured name.
     pub name: String,
-    /// `issued` by an issuer of Portolan's, or `configured`.
-    pub kind: &'static str,
+    pub kind: CertificateKind,
+    /// The name of the issuer in the settings, or the issuer's distinguished name where it was configured.
     pub issuer: String,
-    pub hosts: Vec<String>,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
     /// Lower-case hex.
     pub serial: String,
-    /// Where a configured one was named.
-    pub origin: Option<String>,
+    /// Its SANs.
+    pub hosts: Vec<String>,
+    pub origin: String,
 }
 
-pub(super) fn issued(issuer: &Name, leaf: LeafReport) -> CertificateReport {
-    let LeafReport { name, issuer: _, not_before, not_after, serial } = leaf;
-    CertificateReport {
-        hosts: vec![name.clone()],
-        name,
-        kind: "issued",
-        issuer: issuer.to_string(),
-        not_before,
-        not_after,
-        serial,
-        origin: None,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateKind {
+    Issued,
+    Configured,
+}
+
+impl CertificateReport {
+    fn issued(leaf: LeafReport) -> CertificateReport {
+        let LeafReport { name, issuer, not_before, not_after, serial } = leaf;
+        CertificateReport {
+            hosts: vec![name.clone()],
+            name,
+            kind: CertificateKind::Issued,
+            issuer,
+            not_before,
+            not_after,
+            serial,
+            origin: "issued on demand".into(),
+        }
     }
-}
 
-pub(super) fn configured(id: &ObjectId, loaded: &LoadedCertificate, desired: &Desired) -> CertificateReport {
-    CertificateReport {
-        name: id.to_string(),
-        kind: "configured",
-        issuer: String::new(),
-        hosts: loaded.names().iter().map(ToString::to_string).collect(),
-        not_before: loaded.not_before,
-        not_after: loaded.not_after,
-        serial: loaded.serial.clone(),
-        origin: desired.certificates.get(id).map(|certificate| certificate.origin.to_string()),
+    pub(super) fn configured(id: &ObjectId, loaded: &LoadedCertificate, desired: &Desired) -> CertificateReport {
+        CertificateReport {
+            name: id.to_string(),
+            kind: CertificateKind::Configured,
+            issuer: loaded.issuer.clone(),
+            hosts: loaded.names().iter().map(ToString::to_string).collect(),
+            not_before: loaded.not_before,
+            not_after: loaded.not_after,
+            serial: loaded.serial.clone(),
+            origin: desired.certificates.get(id).map(|c| c.origin.to_string()).unwrap_or_default(),
+        }
     }
 }

@@ -63,6 +63,7 @@ pub struct LoadedCertificate {
     pub serial: String,
     /// As text, `CN=shop.example.com, O=Acme`.
     pub subject: String,
+    pub issuer: String,
 }
 
 /// Reads a chain, the server's certificate first, and its key. An expired certificate is loaded: its owner may have no
@@ -91,6 +92,7 @@ pub fn load_certified_key(chain_pem: &[u8], key_pem: &[u8]) -> Result<LoadedCert
         not_after: at(leaf.validity().not_after),
         serial: hex(leaf.raw_serial()),
         subject: leaf.subject().to_string(),
+        issuer: leaf.issuer().to_string(),
         key: Arc::new(pair),
     })
 }
@@ -216,8 +218,8 @@ mod tests {
     use std::process::Command;
     use std::time::Duration;
 
-    use super::super::ca::{InternalCa, Issued, LEAF_LIFE, LeafName, pem_text};
     use super::*;
+    use crate::control::ca::{InternalCa, Issued, LEAF_LIFE, LeafName, pem_text};
 
     const NAMES: [&str; 4] = ["Shop.Example.com", "*.wild.example", "10.0.0.7", "::1"];
 

@@ -25,6 +25,8 @@ use super::AccessLog;
 use crate::model::Diagnostic;
 use crate::model::snapshot::ProviderReport;
 
+pub use prometheus::TEXT_FORMAT as CONTENT_TYPE;
+
 pub use lane::{ConnectionGuard, InFlightGuard, MetricsLane, RouteCells};
 
 /// In seconds: from what a cache answers to what a report takes.
