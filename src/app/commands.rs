@@ -7,7 +7,8 @@ use anyhow::{Context, anyhow};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::args::Output;
-use crate::cli::{Listing, client, report};
+use crate::cli::report::{self, Kind, Look};
+use crate::cli::{client, health};
 use crate::config::Settings;
 use crate::control::ca::InternalCa;
 use crate::control::state::StateDir;
@@ -32,8 +33,7 @@ pub fn ca_root(settings: &Settings, issuer: Option<&str>) -> anyhow::Result<Exit
             }
         };
     let ca = InternalCa::open(&StateDir::view(&settings.state_dir).issuer_dir(name), name)?;
-    print!("{}", ca.root_pem());
-    Ok(ExitCode::SUCCESS)
+    crate::cli::print(&ca.root_pem())
 }
 
 pub fn whoami(listen: ListenAddress, name: Option<String>) -> anyhow::Result<ExitCode> {
@@ -49,19 +49,18 @@ pub fn whoami(listen: ListenAddress, name: Option<String>) -> anyhow::Result<Exi
     })
 }
 
-pub fn list(listing: Listing, admin: SocketAddr, output: Output) -> anyhow::Result<ExitCode> {
-    let kind = listing.path();
-    let found = runtime()?.block_on(client::fetch(admin, kind))?;
-    match output {
-        Output::Json => println!("{found:#}"),
-        Output::Table => print!("{}", report::table(kind, &found)),
-    }
-    Ok(ExitCode::SUCCESS)
+pub fn list(kind: Kind, admin: SocketAddr, output: Output) -> anyhow::Result<ExitCode> {
+    let found = runtime()?.block_on(client::fetch(&admin.to_string(), kind.as_str()))?;
+    let text = match output {
+        Output::Json => report::json(&found),
+        Output::Table => report::table(kind, &found, Look::of_stdout()),
+    };
+    crate::cli::print(&text)
 }
 
 /// For HEALTHCHECK: 0 when the proxy is ready.
 pub fn health(status: SocketAddr) -> anyhow::Result<ExitCode> {
-    match runtime()?.block_on(client::health(status)) {
+    match runtime()?.block_on(health::check(&status.to_string())) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(why) => {
             eprintln!("portolan: {why:#}");

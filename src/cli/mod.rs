@@ -7,7 +7,9 @@
 pub mod args;
 pub mod client;
 pub mod flags;
+pub mod health;
 pub mod report;
+mod table;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -21,29 +23,9 @@ use crate::app;
 use crate::config::{self, schema};
 use args::{AdminArgs, CaArgs, CaCommand, Cli, Command, Described, HealthArgs, ListArgs, RunArgs, WhoamiArgs};
 use flags::Flags;
+use report::Kind;
 
 const NOT_UNDERSTOOD: u8 = 2;
-
-/// What can be listed from the admin API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listing {
-    Routes,
-    Services,
-    Certificates,
-    Problems,
-}
-
-impl Listing {
-    /// Below `/api/` of the admin API.
-    pub fn path(self) -> &'static str {
-        match self {
-            Listing::Routes => "routes",
-            Listing::Services => "services",
-            Listing::Certificates => "certificates",
-            Listing::Problems => "problems",
-        }
-    }
-}
 
 pub fn main() -> ExitCode {
     match dispatch(Cli::parse().command) {
@@ -62,10 +44,10 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Whoami(WhoamiArgs { listen, name }) => app::whoami(listen, name),
         Command::Check(_) => Ok(not_built("portolan check")),
         Command::Explain(_) => Ok(not_built("portolan explain")),
-        Command::Routes(args) => list(Listing::Routes, args),
-        Command::Services(args) => list(Listing::Services, args),
-        Command::Certificates(args) => list(Listing::Certificates, args),
-        Command::Problems(args) => list(Listing::Problems, args),
+        Command::Routes(args) => list(Kind::Routes, args),
+        Command::Services(args) => list(Kind::Services, args),
+        Command::Certificates(args) => list(Kind::Certificates, args),
+        Command::Problems(args) => list(Kind::Problems, args),
         Command::Ca(args) => ca(args),
         Command::Crds => Ok(not_built("portolan crds")),
         Command::Schema(args) => schema(args.of),
@@ -94,7 +76,7 @@ fn run(RunArgs { config, settings }: RunArgs) -> anyhow::Result<ExitCode> {
     app::run(config::load(config.as_deref(), environment(), &flags.settings)?)
 }
 
-fn list(listing: Listing, ListArgs { output, watch, admin }: ListArgs) -> anyhow::Result<ExitCode> {
+fn list(listing: Kind, ListArgs { output, watch, admin }: ListArgs) -> anyhow::Result<ExitCode> {
     if watch {
         return Ok(not_built("--watch"));
     }
@@ -148,7 +130,7 @@ fn not_built(what: &str) -> ExitCode {
 }
 
 /// A reader that has seen enough (`| head`) is no failure.
-fn print(text: &str) -> anyhow::Result<ExitCode> {
+pub fn print(text: &str) -> anyhow::Result<ExitCode> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(anyhow!(error).context("standard output")),
         _ => Ok(ExitCode::SUCCESS),
