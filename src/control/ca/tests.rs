@@ -109,6 +109,9 @@ fn a_name_too_long_for_a_common_name_still_has_its_certificate() {
     let name = format!("{}.{}.example", "a".repeat(63), "b".repeat(63));
     let issued = ca.issue_server_at(&[dns(&name)], LEAF_LIFE, now()).expect("issued");
     verified(&ca, &issued, now(), &["-verify_hostname", &name]);
+    let (_, leaf) = parse_x509_certificate(&issued.chain[0]).expect("a certificate");
+    assert_eq!(leaf.subject().iter().count(), 0);
+    assert!(leaf.subject_alternative_name().expect("one").expect("present").critical, "RFC 5280 §4.2.1.6");
 }
 
 #[test]

@@ -211,6 +211,22 @@ async fn a_directory_that_is_made_again_is_watched_again() {
 }
 
 #[tokio::test]
+async fn a_directory_that_gave_way_to_another_is_no_longer_listened_to() {
+    let dir = dir();
+    let (path, old) = (dir.path().join("tls/tls.pem"), dir.path().join("old"));
+    fs::create_dir(dir.path().join("tls")).expect("created");
+    put(&path, "one");
+    let mut watch = watch(&[&path]);
+    fs::rename(dir.path().join("tls"), &old).expect("renamed");
+    fs::create_dir(dir.path().join("tls")).expect("created");
+    put(&path, "two");
+    assert!(changes(&mut watch, IN_TIME).await);
+    put(&path, "three");
+    assert!(changes(&mut watch, AT_ONCE).await);
+    assert_eq!(text(&watch, &path).as_deref(), Ok("three"));
+}
+
+#[tokio::test]
 async fn a_path_through_a_linked_directory_has_its_events() {
     let dir = dir();
     let at = |name: &str| dir.path().join(name);
