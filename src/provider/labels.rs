@@ -297,6 +297,7 @@ mod tests {
     fn two_labels_about_one_field_are_a_flaw_of_their_object() {
         for (pairs, name) in [
             (&[("portolan.tls", "x"), ("portolan.tls.issuer", "corp")], "web"),
+            (&[("portolan.tls", "corp"), ("portolan.tls.issuer", "corp")], "web"),
             (&[("portolan.host", "a"), ("portolan.routes.Web.host", "b")], "web"),
             (&[("portolan.routes.x.headers", "{}"), ("portolan.routes.x.headers.A", "b")], "x"),
         ] {
@@ -310,10 +311,13 @@ mod tests {
 
     #[test]
     fn an_object_without_a_field_is_a_flaw() {
-        let read = labelled(&[("portolan.routes.admin", "x"), ("portolan.services", "y"), ("portolan.routes..host", "z")]);
+        let read =
+            labelled(&[("portolan.routes.admin", "x"), ("portolan.services", "y"), ("portolan.routes..host", "z")]);
         let closes: Vec<&Closes> = read.flaws.iter().map(|flaw| &flaw.closes).collect();
         let short = Closes::Object(Kind::Route, Name::normalised("web"));
         assert_eq!(closes, [&Closes::Object(Kind::Route, Name::normalised("admin")), &short, &short]);
+        assert!(read.has_any);
+        assert!(!labelled(&[("portolan.middlewares.strip", "x")]).has_any);
     }
 
     #[test]

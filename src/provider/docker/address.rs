@@ -49,7 +49,12 @@ impl Absence {
 }
 
 /// Finds the one address of a service, or says why there is none and what to do.
-pub fn reach(container: &Container, wish: &Wish<'_>, all: &[Container], around: &Surroundings) -> Result<SocketAddr, Absence> {
+pub fn reach(
+    container: &Container,
+    wish: &Wish<'_>,
+    all: &[Container],
+    around: &Surroundings,
+) -> Result<SocketAddr, Absence> {
     ready(container)?;
     let port = port(container, wish)?;
     let Some(keeper) = network_keeper(container, all) else {
@@ -61,7 +66,11 @@ pub fn reach(container: &Container, wish: &Wish<'_>, all: &[Container], around: 
         ));
     };
     if keeper.state != State::Running {
-        return Err(Absence::resting(format!("{}, whose network it uses, is not running ({})", keeper.name, keeper.state.as_str())));
+        return Err(Absence::resting(format!(
+            "{}, whose network it uses, is not running ({})",
+            keeper.name,
+            keeper.state.as_str()
+        )));
     }
     match ip(keeper, wish, around)? {
         Some(ip) => Ok(SocketAddr::new(ip, port)),
@@ -112,7 +121,9 @@ fn ip(keeper: &Container, wish: &Wish<'_>, around: &Surroundings) -> Result<Opti
         return on_network(keeper, name, attachment, around);
     }
     let shared = shared(keeper, around);
-    if let Some((name, attachment)) = shared.iter().find(|(_, attachment)| attachment.address().is_some()).or(shared.first()) {
+    if let Some((name, attachment)) =
+        shared.iter().find(|(_, attachment)| attachment.address().is_some()).or(shared.first())
+    {
         return on_network(keeper, name, attachment, around);
     }
     Ok(if keeper.network_mode == "host" { host(around, IpAddr::V4(Ipv4Addr::LOCALHOST)) } else { None })
@@ -124,14 +135,21 @@ fn attached<'c>(keeper: &'c Container, wanted: &str, project: Option<&str>) -> O
     exact.or_else(prefixed).map(|(name, attachment)| (name.as_str(), attachment))
 }
 
-fn on_network(keeper: &Container, name: &str, attachment: &Attachment, around: &Surroundings) -> Result<Option<IpAddr>, Absence> {
+fn on_network(
+    keeper: &Container,
+    name: &str,
+    attachment: &Attachment,
+    around: &Surroundings,
+) -> Result<Option<IpAddr>, Absence> {
     if keeper.network_mode == "host" {
         return Ok(host(around, IpAddr::V4(Ipv4Addr::LOCALHOST)));
     }
     let waiting = || Absence {
         reason: Reason::NoAddress,
         field: Some("network"),
-        detail: format!("it has no address on the network {name} (yet); if this stays, connect it to that network again"),
+        detail: format!(
+            "it has no address on the network {name} (yet); if this stays, connect it to that network again"
+        ),
         is_problem: true,
     };
     attachment.address().map(Some).ok_or_else(waiting)

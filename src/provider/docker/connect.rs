@@ -43,13 +43,17 @@ pub enum Endpoint {
 pub enum EngineError {
     #[error("providers.docker: {0}")]
     Settings(String),
-    #[error("there is no engine socket at {0}; start Docker, or where Portolan runs in a container, mount the socket into it")]
+    #[error(
+        "there is no engine socket at {0}; start Docker, or where Portolan runs in a container, mount the socket into it"
+    )]
     NoSocket(PathBuf),
     #[error("permission denied on {0}; run Portolan as root or in the group that owns the socket (usually docker)")]
     Forbidden(PathBuf),
     #[error("nobody answers at {at}: {why}; is the engine running?")]
     Unreachable { at: String, why: String },
-    #[error("the TLS connection to {at} failed: {why}; check providers.docker.tls against the engine's --tlsverify files")]
+    #[error(
+        "the TLS connection to {at} failed: {why}; check providers.docker.tls against the engine's --tlsverify files"
+    )]
     Tls { at: String, why: String },
     #[error("the engine speaks API versions {from} to {to}, Portolan {}.{} to {}.{}; one of them is too old", OLDEST.0, OLDEST.1, NEWEST.0, NEWEST.1)]
     Version { from: String, to: String },
@@ -65,7 +69,9 @@ impl Endpoint {
     pub fn of(settings: &DockerSettings) -> Result<Endpoint, EngineError> {
         let raw = settings.endpoint.trim();
         let wrong = |why: &str| {
-            EngineError::Settings(format!("endpoint \"{raw}\": {why}; write unix:///var/run/docker.sock or tcp://engine:2376"))
+            EngineError::Settings(format!(
+                "endpoint \"{raw}\": {why}; write unix:///var/run/docker.sock or tcp://engine:2376"
+            ))
         };
         let (scheme, rest) = raw.split_once("://").ok_or_else(|| wrong("it has no scheme"))?;
         let with_tls = settings.tls.is_some();
@@ -134,8 +140,13 @@ impl Engine {
             }
         };
         let version = ClientVersion { major_version: NEWEST.0, minor_version: NEWEST.1 };
-        let api = bollard::Docker::connect_with_custom_transport(transport, Some("http://engine"), ANSWER.as_secs(), &version)
-            .map_err(|error| line.explain("its client", error))?;
+        let api = bollard::Docker::connect_with_custom_transport(
+            transport,
+            Some("http://engine"),
+            ANSWER.as_secs(),
+            &version,
+        )
+        .map_err(|error| line.explain("its client", error))?;
         let said = api.version().await.map_err(|error| line.explain("GET /version", error))?;
         let (to, from) = (said.api_version.unwrap_or_default(), said.min_api_version.unwrap_or_default());
         let version = common(&from, &to).ok_or(EngineError::Version { from, to })?;
@@ -196,7 +207,11 @@ impl Line {
         }
     }
 
-    async fn send<S>(&self, stream: S, mut request: BollardRequest) -> Result<Response<Incoming>, bollard::errors::Error>
+    async fn send<S>(
+        &self,
+        stream: S,
+        mut request: BollardRequest,
+    ) -> Result<Response<Incoming>, bollard::errors::Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -283,7 +298,9 @@ fn client_tls(files: EngineTlsSettings) -> Result<TlsConnector, EngineError> {
         }
         std::fs::read(path).map_err(|why| EngineError::Settings(format!("tls.{field}: {}: {why}", path.display())))
     };
-    let bad = |field: &str, path: &Path, why: String| EngineError::Settings(format!("tls.{field}: {}: {why}", path.display()));
+    let bad = |field: &str, path: &Path, why: String| {
+        EngineError::Settings(format!("tls.{field}: {}: {why}", path.display()))
+    };
     let certificates = |field: &str, path: &Path| {
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(field, path)?)
             .collect::<Result<_, _>>()
@@ -317,7 +334,8 @@ mod tests {
 
     fn endpoint(raw: &str, tls: bool) -> Result<Endpoint, String> {
         let tls = tls.then(EngineTlsSettings::default);
-        Endpoint::of(&DockerSettings { endpoint: raw.into(), tls, ..DockerSettings::default() }).map_err(|e| e.to_string())
+        Endpoint::of(&DockerSettings { endpoint: raw.into(), tls, ..DockerSettings::default() })
+            .map_err(|e| e.to_string())
     }
 
     #[test]

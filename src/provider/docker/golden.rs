@@ -26,14 +26,20 @@ struct Case {
 #[test]
 fn every_golden_case_translates_to_its_output() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/docker");
-    let mut cases: Vec<PathBuf> = std::fs::read_dir(&root).expect("cases").map(|entry| entry.expect("entry").path()).collect();
+    let mut cases: Vec<PathBuf> =
+        std::fs::read_dir(&root).expect("cases").map(|entry| entry.expect("entry").path()).collect();
     cases.sort();
     assert!(cases.len() >= 15, "the cases are not where they should be: {cases:?}");
     let write = std::env::var("PORTOLAN_GOLDEN").is_ok_and(|mode| mode == "write");
     let mut differ = Vec::new();
     for case in &cases {
         let out = printed(&translated(&case.join("in.yaml"), false));
-        assert_eq!(out, printed(&translated(&case.join("in.yaml"), true)), "{}: the order of the input matters", case.display());
+        assert_eq!(
+            out,
+            printed(&translated(&case.join("in.yaml"), true)),
+            "{}: the order of the input matters",
+            case.display()
+        );
         let expected = case.join("out.yaml");
         if write {
             std::fs::write(&expected, &out).expect("writable");
@@ -46,7 +52,8 @@ fn every_golden_case_translates_to_its_output() {
 
 fn translated(path: &Path, reversed: bool) -> Snapshot {
     let text = std::fs::read_to_string(path).expect("readable");
-    let tree = yaml::parse(&path.display().to_string().into(), &text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let tree =
+        yaml::parse(&path.display().to_string().into(), &text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut case: Case = read::strict(&tree).unwrap_or_else(|fault| panic!("{fault}"));
     if reversed {
         case.containers.reverse();
@@ -72,35 +79,58 @@ fn printed(snapshot: &Snapshot) -> String {
             }
         }
     };
-    section("routes", snapshot.routes.iter().map(|route| {
-        let matches: Vec<String> = route.matches.iter().map(ToString::to_string).collect();
-        vec![
-            ("id", Some(route.id.to_string())),
-            ("origin", Some(route.origin.to_string())),
-            ("replica", route.replica.as_ref().map(|r| format!("{} of {}, {}", r.container, r.service, r.created))),
-            ("matches", Some(matches.join(" "))),
-            ("guessed", route.guessed.then(|| "true".into())),
-            ("service", Some(route.service.to_string())),
-            ("priority", (route.priority != 0).then(|| route.priority.to_string())),
-            ("listeners", route.listeners.as_ref().map(|names| join(names))),
-            ("use", (!route.middlewares.is_empty()).then(|| join(&route.middlewares))),
-            ("mtls", route.mtls.as_ref().map(ToString::to_string)),
-            ("denied", denial(&route.denied)),
-        ]
-    }).collect());
-    section("services", snapshot.services.iter().map(|service| {
-        let endpoints: Vec<String> = service.endpoints.iter().map(|e| format!("{} ({})", e.address, e.name)).collect();
-        vec![
-            ("id", Some(service.id.to_string())),
-            ("replica", service.replica.as_ref().map(|replica| replica.container.to_string())),
-            ("endpoints", Some(endpoints.join(" "))),
-            ("denied", denial(&service.denied)),
-            ("absent", denial(&service.absent)),
-        ]
-    }).collect());
-    section("middlewares", snapshot.middlewares.iter().map(|middleware| {
-        vec![("id", Some(middleware.id.to_string())), ("denied", denial(&middleware.denied))]
-    }).collect());
+    section(
+        "routes",
+        snapshot
+            .routes
+            .iter()
+            .map(|route| {
+                let matches: Vec<String> = route.matches.iter().map(ToString::to_string).collect();
+                vec![
+                    ("id", Some(route.id.to_string())),
+                    ("origin", Some(route.origin.to_string())),
+                    (
+                        "replica",
+                        route.replica.as_ref().map(|r| format!("{} of {}, {}", r.container, r.service, r.created)),
+                    ),
+                    ("matches", Some(matches.join(" "))),
+                    ("guessed", route.guessed.then(|| "true".into())),
+                    ("service", Some(route.service.to_string())),
+                    ("priority", (route.priority != 0).then(|| route.priority.to_string())),
+                    ("listeners", route.listeners.as_ref().map(|names| join(names))),
+                    ("use", (!route.middlewares.is_empty()).then(|| join(&route.middlewares))),
+                    ("mtls", route.mtls.as_ref().map(ToString::to_string)),
+                    ("denied", denial(&route.denied)),
+                ]
+            })
+            .collect(),
+    );
+    section(
+        "services",
+        snapshot
+            .services
+            .iter()
+            .map(|service| {
+                let endpoints: Vec<String> =
+                    service.endpoints.iter().map(|e| format!("{} ({})", e.address, e.name)).collect();
+                vec![
+                    ("id", Some(service.id.to_string())),
+                    ("replica", service.replica.as_ref().map(|replica| replica.container.to_string())),
+                    ("endpoints", Some(endpoints.join(" "))),
+                    ("denied", denial(&service.denied)),
+                    ("absent", denial(&service.absent)),
+                ]
+            })
+            .collect(),
+    );
+    section(
+        "middlewares",
+        snapshot
+            .middlewares
+            .iter()
+            .map(|middleware| vec![("id", Some(middleware.id.to_string())), ("denied", denial(&middleware.denied))])
+            .collect(),
+    );
     section("unbuilt", snapshot.unbuilt.iter().map(|id| vec![("id", Some(id.to_string()))]).collect());
     section("findings", snapshot.findings.iter().map(finding).collect());
     if out.is_empty() { "nothing: true\n".into() } else { out }

@@ -40,9 +40,14 @@ pub struct Facts {
 }
 
 /// Lists everything; inspects what is new. What is gone leaves `known`.
-pub async fn list(engine: &Engine, settings: &DockerSettings, known: Inspected) -> Result<(Listing, Inspected), EngineError> {
+pub async fn list(
+    engine: &Engine,
+    settings: &DockerSettings,
+    known: Inspected,
+) -> Result<(Listing, Inspected), EngineError> {
     let all = ListContainersOptionsBuilder::new().all(true).build();
-    let containers = async { engine.api.list_containers(Some(all)).await.map_err(|e| engine.explain("GET /containers/json", e)) };
+    let containers =
+        async { engine.api.list_containers(Some(all)).await.map_err(|e| engine.explain("GET /containers/json", e)) };
     let networks = async { engine.api.list_networks(None).await.map_err(|e| engine.explain("GET /networks", e)) };
     let (summaries, networks) = tokio::try_join!(containers, networks)?;
     let mut containers: Vec<Container> = summaries.into_iter().map(container).collect();
@@ -53,7 +58,8 @@ pub async fn list(engine: &Engine, settings: &DockerSettings, known: Inspected) 
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await?;
-    let mut inspected: Inspected = containers.iter().filter_map(|c| known.get_key_value(&c.id)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut inspected: Inspected =
+        containers.iter().filter_map(|c| known.get_key_value(&c.id)).map(|(k, v)| (k.clone(), v.clone())).collect();
     inspected.extend(facts.into_iter().filter_map(|(id, facts)| Some((id, facts?))));
 
     for container in &mut containers {

@@ -104,7 +104,12 @@ impl Docker {
         out.announce();
     }
 
-    async fn follow(&self, endpoint: &Endpoint, out: &SnapshotSink, backoff: &mut Backoff) -> Result<std::convert::Infallible, EngineError> {
+    async fn follow(
+        &self,
+        endpoint: &Endpoint,
+        out: &SnapshotSink,
+        backoff: &mut Backoff,
+    ) -> Result<std::convert::Infallible, EngineError> {
         let engine = Engine::connect(endpoint, &self.settings).await?;
         let own = own::container(&engine).await?;
         let options = EventsOptionsBuilder::new()
@@ -205,11 +210,24 @@ impl Rhythm {
 fn is_relevant(event: &EventMessage) -> bool {
     let action = event.action.as_deref().unwrap_or_default();
     match event.typ {
-        Some(EventMessageTypeEnum::NETWORK) => matches!(action, "connect" | "disconnect" | "create" | "destroy" | "remove"),
+        Some(EventMessageTypeEnum::NETWORK) => {
+            matches!(action, "connect" | "disconnect" | "create" | "destroy" | "remove")
+        }
         Some(EventMessageTypeEnum::CONTAINER) => {
             matches!(
                 action,
-                "create" | "start" | "restart" | "kill" | "die" | "oom" | "stop" | "destroy" | "rename" | "update" | "pause" | "unpause"
+                "create"
+                    | "start"
+                    | "restart"
+                    | "kill"
+                    | "die"
+                    | "oom"
+                    | "stop"
+                    | "destroy"
+                    | "rename"
+                    | "update"
+                    | "pause"
+                    | "unpause"
             ) || action.starts_with("health_status")
         }
         _ => false,

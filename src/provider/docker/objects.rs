@@ -133,7 +133,12 @@ pub struct OwnContainer {
 impl Surroundings {
     /// `own` is the id of Portolan's own container on this engine; `remote` the host of an engine that is spoken to by
     /// TCP, which counts only where Portolan is not itself a container of that engine.
-    pub fn seen(own: Option<&str>, containers: &[Container], networks: Vec<Network>, remote: Option<IpAddr>) -> Surroundings {
+    pub fn seen(
+        own: Option<&str>,
+        containers: &[Container],
+        networks: Vec<Network>,
+        remote: Option<IpAddr>,
+    ) -> Surroundings {
         let own = own.and_then(|id| containers.iter().find(|container| container.id == id));
         let nowhere = Surroundings { networks, ..Surroundings::default() };
         let Some(own) = own else {
@@ -173,12 +178,23 @@ mod tests {
 
     fn container(id: &str, mode: &str) -> Container {
         let networks = BTreeMap::from([(format!("net-of-{id}"), Attachment::default())]);
-        Container { id: id.into(), name: format!("name-{id}"), network_mode: mode.into(), networks, ..Container::default() }
+        Container {
+            id: id.into(),
+            name: format!("name-{id}"),
+            network_mode: mode.into(),
+            networks,
+            ..Container::default()
+        }
     }
 
     #[test]
     fn a_ring_of_shared_networks_has_no_keeper() {
-        let all = [container("a", "container:b"), container("b", "container:a"), container("c", "container:name-d"), container("d", "bridge")];
+        let all = [
+            container("a", "container:b"),
+            container("b", "container:a"),
+            container("c", "container:name-d"),
+            container("d", "bridge"),
+        ];
         assert_eq!(network_keeper(&all[0], &all), None);
         assert_eq!(network_keeper(&all[2], &all).map(|keeper| keeper.id.as_str()), Some("d"));
         assert_eq!(network_keeper(&container("e", "container:gone"), &all), None);

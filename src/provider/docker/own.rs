@@ -61,7 +61,9 @@ mod tests {
 
     #[test]
     fn the_id_stands_in_the_source_of_mounted_files() {
-        let line = format!("563 540 254:1 /var/lib/docker/containers/{ID}/hostname /etc/hostname rw,relatime - ext4 /dev/vda1 rw");
+        let line = format!(
+            "563 540 254:1 /var/lib/docker/containers/{ID}/hostname /etc/hostname rw,relatime - ext4 /dev/vda1 rw"
+        );
         assert_eq!(from_mounts(&line).as_deref(), Some(ID));
         // A data root on a file system of its own.
         let line = format!("563 540 254:1 /docker/containers/{ID}/resolv.conf /etc/resolv.conf rw - ext4 /dev/vdb rw");

@@ -152,7 +152,8 @@ impl<'c> Speaker<'c> {
         let mut used = BTreeSet::new();
         for route in entries_mut(&mut document, Kind::Route) {
             let says = |field: &str| route.value.field(field).is_some();
-            let known = route.value.entries().iter().any(|e| field_names::<RouteSpec>().iter().any(|f| spells(&e.key, f)));
+            let known =
+                route.value.entries().iter().any(|e| field_names::<RouteSpec>().iter().any(|f| spells(&e.key, f)));
             // An unreadable key alone may have been meant as the host: it claims none.
             if !["host", "hosts", "rule"].iter().any(|field| says(field)) && (known || expose_all) {
                 let host = self.default_host(&settings.default_host);
@@ -189,7 +190,9 @@ impl<'c> Speaker<'c> {
     fn default_host(&self, template: &str) -> String {
         let host = match self.project {
             Some(project) => template.replace("{project}", Name::normalised(project).as_str()),
-            None => ["{project}.", ".{project}", "{project}"].iter().fold(template.to_string(), |t, gap| t.replace(gap, "")),
+            None => {
+                ["{project}.", ".{project}", "{project}"].iter().fold(template.to_string(), |t, gap| t.replace(gap, ""))
+            }
         };
         host.replace("{service}", self.service.as_str())
     }
@@ -205,7 +208,11 @@ impl<'c> Speaker<'c> {
         let (spec, mut service) = lower::service(&object.key, &object.value, &self.author, findings);
         for (field, wrong, detail) in [
             ("port", spec.port == Some(0), "0 is no port"),
-            ("address", spec.address == Some(AddressMode::Vip), "only Swarm services have a virtual address; leave this out"),
+            (
+                "address",
+                spec.address == Some(AddressMode::Vip),
+                "only Swarm services have a virtual address; leave this out",
+            ),
         ] {
             if wrong {
                 let origin = object.value.field(field).unwrap_or(&object.value).origin.clone();
@@ -256,11 +263,13 @@ impl<'c> Speaker<'c> {
                 Closes::Object(kind, name) => self.id(*kind, name.as_str()),
                 Closes::EveryRoute | Closes::Nothing => self.id(Kind::Container, &self.container.name),
             };
-            let finding =
-                Diagnostic::error(subject, flaw.reason, flaw.origin.clone(), flaw.detail.as_str()).on(flaw.field.clone());
+            let finding = Diagnostic::error(subject, flaw.reason, flaw.origin.clone(), flaw.detail.as_str())
+                .on(flaw.field.clone());
             let denial = Denial::of(&finding);
             match &flaw.closes {
-                Closes::Object(Kind::Route, name) if !snapshot.routes.iter().any(|route| route.id == finding.subject) => {
+                Closes::Object(Kind::Route, name)
+                    if !snapshot.routes.iter().any(|route| route.id == finding.subject) =>
+                {
                     unplaced.get_or_insert(beside(name.as_str(), &denial));
                 }
                 Closes::Object(..) => close(snapshot, &finding.subject, &denial),
@@ -312,7 +321,7 @@ fn names(document: &Tree, kind: Kind) -> BTreeSet<String> {
     section.map(Tree::entries).unwrap_or_default().iter().map(|entry| entry.key.clone()).collect()
 }
 
-fn entries_mut<'t>(document: &'t mut Tree, kind: Kind) -> &'t mut [Entry] {
+fn entries_mut(document: &mut Tree, kind: Kind) -> &mut [Entry] {
     let Node::Map(sections) = &mut document.node else { return &mut [] };
     let section = sections.iter_mut().find(|section| section.key == section_name(kind));
     match section.map(|section| &mut section.value.node) {

@@ -73,7 +73,8 @@ async fn follow(root: PathBuf, out: &SnapshotSink) -> Result<(), String> {
             let found = shelf.look(signs, Instant::now());
             (shelf, found)
         };
-        let (back, found) = tokio::task::spawn_blocking(look).await.map_err(|error| format!("reading files: {error}"))?;
+        let (back, found) =
+            tokio::task::spawn_blocking(look).await.map_err(|error| format!("reading files: {error}"))?;
         shelf = back;
         match found {
             Ok(changed) => {
@@ -297,9 +298,8 @@ fn read_signs(event: &notify::Event) -> Vec<Sign> {
         event.paths.iter().filter_map(|path| path.file_name()).map(|name| sign(name.to_os_string())).collect()
     };
     match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
-            named(Sign::Closed)
-        }
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => named(Sign::Closed),
         EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => named(Sign::Written),
         // Our own reading opens files.
         EventKind::Access(_) => Vec::new(),
