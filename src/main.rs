@@ -1,1 +1,5 @@
-fn main(){}
+//! The binary: an exit code.
+
+fn main() -> std::process::ExitCode {
+    portolan::cli::main()
+}

@@ -4,7 +4,16 @@
 //! defaults ─▶ portolan.yaml ─▶ environment ─▶ flags ─▶ one Tree, each value knowing its origin ─▶ Settings
 //! ```
 
+pub mod check;
+pub mod layer;
+pub mod listener;
+pub mod load;
 pub mod read;
+pub mod schema;
 pub mod settings;
+pub mod shape;
 pub mod tree;
 pub mod yaml;
+
+pub use load::{LoadError, Loaded, load, partial};
+pub use settings::Settings;

@@ -47,7 +47,11 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.origin, self.field(), self.message())
+        write!(f, "{}: ", self.origin)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.field())?;
+        }
+        f.write_str(&self.message())
     }
 }
 
@@ -187,17 +191,25 @@ impl<'t> Reader<'t> {
 
     /// A map, or a word of JSON where every value is text.
     fn as_map(&self) -> Result<Option<Tree>, ReadError> {
-        match &self.0.node {
-            Node::Map(_) => Ok(None),
-            Node::Word { text, .. } if self.0.origin.is_text() && text.trim_start().starts_with('{') => {
-                let path: Arc<str> = "value".into();
-                let mut tree = yaml::parse(&path, text).map_err(|e| de::Error::custom(format!("not JSON: {e}")))?;
-                relocate(&mut tree, &self.0.origin);
-                Ok(Some(tree))
-            }
-            other => Err(wrong(other, "a map")),
+        match (&self.0.node, json_map(self.0)) {
+            (Node::Map(_), _) => Ok(None),
+            (_, Ok(Some(tree))) => Ok(Some(tree)),
+            (_, Err(error)) => Err(de::Error::custom(format!("not JSON: {error}"))),
+            (other, Ok(None)) => Err(wrong(other, "a map")),
         }
     }
+}
+
+/// The map that a word holds as JSON, where every value is text.
+pub(super) fn json_map(tree: &Tree) -> Result<Option<Tree>, yaml::YamlError> {
+    let Node::Word { text, .. } = &tree.node else { return Ok(None) };
+    if !tree.origin.is_text() || !text.trim_start().starts_with('{') {
+        return Ok(None);
+    }
+    let path: Arc<str> = "value".into();
+    let mut parsed = yaml::parse(&path, text)?;
+    relocate(&mut parsed, &tree.origin);
+    Ok(Some(parsed))
 }
 
 /// Whatever was read out of one label stands in that label.
@@ -448,7 +460,8 @@ mod tests {
     #[test]
     fn a_label_set_and_a_file_read_into_the_same_struct() {
         let file: RouteSpec =
-            strict(&yaml("hosts: [a, b]\npriority: 10\ntls: { minVersion: 1.2 }\nheaders: { X-Key: v }")).expect("file");
+            strict(&yaml("hosts: [a, b]\npriority: 10\ntls: { minVersion: 1.2 }\nheaders: { X-Key: v }"))
+                .expect("file");
         let label: RouteSpec = strict(&labels(&[
             ("hosts", "a, b"),
             ("priority", "10"),
@@ -482,10 +495,7 @@ mod tests {
         assert_eq!((route.host.as_deref(), route.path.as_deref()), (Some("a"), Some("/x")));
         assert_eq!(faults.len(), 2);
         assert_eq!(faults[0].to_string(), "f.yaml:2:1: mlts: there is no field \"mlts\"; did you mean \"mtls\"?");
-        assert_eq!(
-            faults[1].to_string(),
-            "f.yaml:3:11: priority: \"high\" stands where a whole number belongs"
-        );
+        assert_eq!(faults[1].to_string(), "f.yaml:3:11: priority: \"high\" stands where a whole number belongs");
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! The settings: what `portolan.yaml`, the environment and the flags say, with every default in one place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::model::Provider;
+use crate::model::listener::ListenAddress;
 use crate::model::units::{Size, Span};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,12 +39,12 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let http = ListenerSettings {
-            address: Some(":80".into()),
+            address: Some(ListenAddress::everywhere(80)),
             redirect: Some(RedirectSetting::Https),
             ..ListenerSettings::default()
         };
         let https = ListenerSettings {
-            address: Some(":443".into()),
+            address: Some(ListenAddress::everywhere(443)),
             tls: Some(ListenerTlsSettings::default()),
             ..ListenerSettings::default()
         };
@@ -52,8 +55,8 @@ impl Default for Settings {
             issuers: BTreeMap::from([("corp".into(), corp)]),
             default_issuers: vec!["corp".into()],
             default_certificate: None,
-            status: StatusSettings { address: ":9181".into() },
-            admin: AdminSettings { address: "127.0.0.1:9180".into() },
+            status: StatusSettings { address: ListenAddress::everywhere(9181) },
+            admin: AdminSettings { address: ListenAddress { ip: Some(Ipv4Addr::LOCALHOST.into()), port: 9180 } },
             log: LogSettings::default(),
             access_log: AccessLogSettings { enabled: true, format: AccessLogFormat::Json },
             shutdown: ShutdownSettings { delay: Span::seconds(5), deadline: Span::seconds(30) },
@@ -69,7 +72,7 @@ impl Default for Settings {
 #[serde(default, deny_unknown_fields)]
 pub struct ListenerSettings {
     /// `":443"` is every address, dual stack where the host has IPv6.
-    pub address: Option<String>,
+    pub address: Option<ListenAddress>,
     /// Present on a listener that terminates TLS.
     pub tls: Option<ListenerTlsSettings>,
     /// `https`: everything but the routes that name this listener is answered 308.
@@ -79,6 +82,7 @@ pub struct ListenerSettings {
     /// Peers whose forwarding headers are believed.
     #[schemars(with = "Option<Vec<String>>")]
     pub trusted_proxies: Option<Vec<IpNet>>,
+    /// Not built yet: anything but `off` refuses to start.
     pub proxy_protocol: Option<ProxyProtocol>,
     pub limits: Option<LimitSettings>,
     pub timeouts: Option<ListenerTimeoutSettings>,
@@ -130,6 +134,9 @@ pub struct ProviderSettings {
     pub kubernetes: Option<KubernetesSettings>,
     pub file: Option<FileSettings>,
     pub api: Option<ApiSettings>,
+    /// Set to `off`: not even tried. The one way to keep a provider from being on by itself.
+    #[serde(skip)]
+    pub off: BTreeSet<Provider>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -186,19 +193,41 @@ pub struct EngineTlsSettings {
     pub key_file: PathBuf,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Not built yet, passed over with a diagnostic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SwarmSettings {
+    /// Several managers: the first that answers.
     pub endpoints: Vec<String>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+impl Default for SwarmSettings {
+    fn default() -> Self {
+        SwarmSettings { endpoints: vec!["unix:///var/run/docker.sock".into()] }
+    }
+}
+
+/// Not built yet, passed over with a diagnostic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KubernetesSettings {
+    /// None named is all of them.
     pub namespaces: Vec<String>,
-    pub ingress_class: Option<String>,
-    pub gateway_controller: Option<String>,
+    pub ingress_class: String,
+    pub gateway_controller: String,
+    /// Reads ingress-nginx's annotations as well.
     pub ingress_nginx_compat: bool,
+}
+
+impl Default for KubernetesSettings {
+    fn default() -> Self {
+        KubernetesSettings {
+            namespaces: Vec::new(),
+            ingress_class: "portolan".into(),
+            gateway_controller: "portolan.dev/gateway-controller".into(),
+            ingress_nginx_compat: false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -214,6 +243,7 @@ impl Default for FileSettings {
     }
 }
 
+/// Objects written through the admin API. Not built yet, passed over with a diagnostic.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiSettings {}
@@ -226,10 +256,12 @@ pub struct IssuerSettings {
     pub acme: Option<AcmeSettings>,
 }
 
+/// The internal CA, kept in the state dir.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct InternalIssuerSettings {}
 
+/// Not built yet: refuses to start.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AcmeSettings {
@@ -242,13 +274,13 @@ pub struct AcmeSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StatusSettings {
-    pub address: String,
+    pub address: ListenAddress,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminSettings {
-    pub address: String,
+    pub address: ListenAddress,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -19,7 +19,10 @@ pub struct Tree {
 pub enum Node {
     Null,
     /// A scalar as it was written; `plain` where it had no quotes.
-    Word { text: String, plain: bool },
+    Word {
+        text: String,
+        plain: bool,
+    },
     Seq(Vec<Tree>),
     /// In the order written; keys are unique.
     Map(Vec<Entry>),
@@ -75,9 +78,7 @@ impl Tree {
                 entries.push(Entry { key: (*first).to_string(), origin: value.origin.clone(), value });
                 Ok(())
             }
-            (Some(at), false) => {
-                entries[at].value.insert(rest, value).map_err(|below| join(first, &below))
-            }
+            (Some(at), false) => entries[at].value.insert(rest, value).map_err(|below| join(first, &below)),
             (None, false) => {
                 let mut inner = Tree::map(value.origin.clone());
                 let origin = value.origin.clone();
@@ -88,12 +89,13 @@ impl Tree {
         }
     }
 
-    /// Lays `over` on top, key by key. A scalar, a list or a null replaces what was there.
+    /// Lays `over` on top, key by key. A scalar, a list or a null replaces what was there. Keys are compared as they are:
+    /// which of them are fields with several spellings, and which are names, only `Shape::fold` knows.
     pub fn overlay(&mut self, over: Tree) {
         match (&mut self.node, over.node) {
             (Node::Map(entries), Node::Map(new)) => {
                 for entry in new {
-                    match entries.iter_mut().find(|old| spells(&entry.key, &old.key)) {
+                    match entries.iter_mut().find(|old| old.key == entry.key) {
                         Some(old) => old.value.overlay(entry.value),
                         None => entries.push(entry),
                     }

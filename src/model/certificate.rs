@@ -1,16 +1,16 @@
 //! Certificates that somebody configured, as opposed to those that an issuer makes.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::diagnostic::{Denial, Origin};
+use super::host::HostPattern;
 use super::id::ObjectId;
 
-/// Names the files; what they hold arrives as [`KeyPair`] from `material`, so that a snapshot on disk never carries a
-/// private key.
+/// Names the files; what they hold is `material`'s, so that a snapshot on disk never carries a private key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
     pub id: ObjectId,
@@ -20,26 +20,38 @@ pub struct Certificate {
     pub denied: Option<Denial>,
 }
 
-/// The content of a certificate's two files at one moment.
-#[derive(Clone, PartialEq, Eq)]
-pub struct KeyPair {
-    /// PEM, leaf first.
-    pub chain: Arc<[u8]>,
-    pub key: Secret,
+/// Lower-case hex, as serial numbers and fingerprints are written.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
-/// Bytes that never reach a log, a report or a snapshot.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub Arc<[u8]>);
+/// A name as a server certificate carries it (subjectAltName, RFC 5280 §4.2.1.6).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LeafName {
+    /// Lower-case; `*.example.com` stands for one label.
+    Dns(String),
+    Ip(IpAddr),
+}
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
+impl LeafName {
+    /// `None` for any host: that has no name to put into a certificate.
+    pub fn of(host: &HostPattern) -> Option<LeafName> {
+        host.certificate_name().map(|name| match name.parse() {
+            Ok(address) => LeafName::Ip(address),
+            Err(_) => LeafName::Dns(name),
+        })
     }
 }
 
-impl fmt::Debug for KeyPair {
+impl fmt::Display for LeafName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyPair {{ chain: {} bytes, key: {:?} }}", self.chain.len(), self.key)
+        match self {
+            LeafName::Dns(name) => f.write_str(name),
+            LeafName::Ip(address) => address.fmt(f),
+        }
     }
 }

@@ -17,12 +17,25 @@ pub enum Origin {
     /// Nobody wrote it: a default, or something that Portolan concluded.
     Default,
     /// 1-based line and column.
-    File { path: Arc<str>, line: u32, column: u32 },
-    Label { container: Arc<str>, key: Arc<str> },
+    File {
+        path: Arc<str>,
+        line: u32,
+        column: u32,
+    },
+    Label {
+        container: Arc<str>,
+        key: Arc<str>,
+    },
     /// The container as a whole, where no one label is to blame.
-    Container { name: Arc<str> },
-    Env { variable: Arc<str> },
-    Flag { flag: Arc<str> },
+    Container {
+        name: Arc<str>,
+    },
+    Env {
+        variable: Arc<str>,
+    },
+    Flag {
+        flag: Arc<str>,
+    },
 }
 
 impl Origin {

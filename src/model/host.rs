@@ -138,7 +138,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_host_says_why() {
-        for (raw, why) in [("https://a.example", "scheme"), ("a.example:443", "port"), ("", "empty"), ("bücher.example", "xn--")] {
+        for (raw, why) in
+            [("https://a.example", "scheme"), ("a.example:443", "port"), ("", "empty"), ("bücher.example", "xn--")]
+        {
             let error = raw.parse::<HostPattern>().expect_err(raw);
             assert!(error.contains(why), "{raw}: {error}");
         }

@@ -1,6 +1,9 @@
 //! A listener: an address on which clients are served.
 
+use std::net::{IpAddr, SocketAddr};
+
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::diagnostic::Origin;
@@ -24,11 +27,36 @@ pub struct Listener {
 }
 
 /// `:443` is every address, dual stack where the host has IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct ListenAddress {
     /// `None` = every address of the host.
-    pub ip: Option<std::net::IpAddr>,
+    pub ip: Option<IpAddr>,
     pub port: u16,
+}
+
+impl ListenAddress {
+    pub const fn everywhere(port: u16) -> ListenAddress {
+        ListenAddress { ip: None, port }
+    }
+
+    /// Whether one connection could be meant for either. Port 0 is a port of its own each time.
+    pub fn overlaps(&self, other: &ListenAddress) -> bool {
+        let every = |address: &ListenAddress| address.ip.is_none_or(|ip| ip.is_unspecified());
+        self.port == other.port && self.port != 0 && (every(self) || every(other) || self.ip == other.ip)
+    }
+
+    /// Where a client on this machine finds it.
+    pub fn from_here(&self) -> SocketAddr {
+        let ip = match self.ip {
+            None => IpAddr::from([127, 0, 0, 1]),
+            Some(IpAddr::V4(ip)) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+            Some(IpAddr::V6(ip)) if ip.is_unspecified() => IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
+            Some(ip) => ip,
+        };
+        SocketAddr::new(ip, self.port)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +82,7 @@ impl Default for ListenerTimeouts {
 impl std::fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.ip {
-            Some(ip) => std::net::SocketAddr::new(ip, self.port).fmt(f),
+            Some(ip) => SocketAddr::new(ip, self.port).fmt(f),
             None => write!(f, ":{}", self.port),
         }
     }
@@ -68,7 +96,49 @@ impl std::str::FromStr for ListenAddress {
         if let Some(port) = raw.strip_prefix(':') {
             return Ok(ListenAddress { ip: None, port: port.parse().map_err(|_| wrong())? });
         }
-        let address: std::net::SocketAddr = raw.parse().map_err(|_| wrong())?;
+        let address: SocketAddr = raw.parse().map_err(|_| wrong())?;
         Ok(ListenAddress { ip: Some(address.ip()), port: address.port() })
+    }
+}
+
+impl TryFrom<String> for ListenAddress {
+    type Error = String;
+
+    fn try_from(raw: String) -> Result<Self, String> {
+        raw.parse()
+    }
+}
+
+impl From<ListenAddress> for String {
+    fn from(address: ListenAddress) -> String {
+        address.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(raw: &str) -> ListenAddress {
+        raw.parse().expect(raw)
+    }
+
+    #[test]
+    fn addresses_read_and_print_alike() {
+        for raw in [":443", "127.0.0.1:8443", "[::1]:80"] {
+            assert_eq!(address(raw).to_string(), raw);
+        }
+        for raw in ["443", "localhost:80", ":", ":70000", "::1:80"] {
+            assert!(raw.parse::<ListenAddress>().expect_err(raw).contains("write \":443\""), "{raw}");
+        }
+    }
+
+    #[test]
+    fn every_address_overlaps_with_each_of_them() {
+        assert!(address(":80").overlaps(&address("127.0.0.1:80")));
+        assert!(address("0.0.0.0:80").overlaps(&address("127.0.0.1:80")));
+        assert!(!address("127.0.0.2:80").overlaps(&address("127.0.0.1:80")));
+        assert!(!address(":80").overlaps(&address(":81")));
+        assert!(!address(":0").overlaps(&address(":0")));
     }
 }

@@ -18,7 +18,10 @@ pub struct Middleware {
 pub enum MiddlewareKind {
     /// Starts with `/`, has no trailing one.
     AddPrefix(String),
-    Headers { request: HeaderChanges, response: HeaderChanges },
+    Headers {
+        request: HeaderChanges,
+        response: HeaderChanges,
+    },
     /// Could not be read; `denied` says why.
     Unusable,
 }

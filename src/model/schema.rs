@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::id::NameRef;
+use super::id::{Kind, NameRef};
 use super::units::Span;
 
 /// A dynamic file: what `providers.file.path` holds, and what may also stand in `portolan.yaml` itself.
@@ -25,6 +25,18 @@ pub struct Document {
     pub revocations: BTreeMap<String, RevocationSpec>,
     pub certificates: BTreeMap<String, CertificateSpec>,
 }
+
+/// What a document's sections are called, and what stands in them.
+pub const SECTIONS: [(&str, Kind); 8] = [
+    ("routes", Kind::Route),
+    ("services", Kind::Service),
+    ("tcp_routes", Kind::TcpRoute),
+    ("middlewares", Kind::Middleware),
+    ("mtls_policies", Kind::MtlsPolicy),
+    ("trust_bundles", Kind::TrustBundle),
+    ("revocations", Kind::Revocation),
+    ("certificates", Kind::Certificate),
+];
 
 /// Which requests go to which service, and under which policy.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -60,7 +60,11 @@ pub enum ProviderState {
     Starting,
     Live(Arc<Snapshot>),
     /// `last` is what stays in force; `None` where the provider never answered.
-    Stale { last: Option<Arc<Snapshot>>, since: Timestamp, why: Arc<str> },
+    Stale {
+        last: Option<Arc<Snapshot>>,
+        since: Timestamp,
+        why: Arc<str>,
+    },
 }
 
 impl ProviderState {
@@ -90,4 +94,15 @@ pub struct ProviderReport {
     pub since: Option<Timestamp>,
     pub why: Option<Arc<str>>,
     pub routes: usize,
+}
+
+impl ProviderReport {
+    pub fn of(name: Provider, state: &ProviderState) -> ProviderReport {
+        let (since, why) = match state {
+            ProviderState::Stale { since, why, .. } => (Some(*since), Some(why.clone())),
+            ProviderState::Starting | ProviderState::Live(_) => (None, None),
+        };
+        let routes = state.snapshot().map_or(0, |snapshot| snapshot.routes.len());
+        ProviderReport { name, state: state.as_str(), since, why, routes }
+    }
 }

@@ -46,17 +46,7 @@ impl Author {
     }
 }
 
-/// What a document's sections are called, and what stands in them.
-pub const SECTIONS: [(&str, Kind); 8] = [
-    ("routes", Kind::Route),
-    ("services", Kind::Service),
-    ("tcp_routes", Kind::TcpRoute),
-    ("middlewares", Kind::Middleware),
-    ("mtls_policies", Kind::MtlsPolicy),
-    ("trust_bundles", Kind::TrustBundle),
-    ("revocations", Kind::Revocation),
-    ("certificates", Kind::Certificate),
-];
+pub use crate::model::schema::SECTIONS;
 
 pub fn section_kind(section: &str) -> Option<Kind> {
     let folded = snake_case(section);
@@ -77,7 +67,8 @@ pub fn document(tree: &Tree, author: &Author) -> Snapshot {
             let subject = author.id(Kind::Document, &section.key);
             let detail = format!("there is no section \"{}\"; {hint}", section.key);
             snapshot.findings.push(
-                Diagnostic::error(subject, Reason::UnknownField, section.origin.clone(), detail).on(section.key.as_str()),
+                Diagnostic::error(subject, Reason::UnknownField, section.origin.clone(), detail)
+                    .on(section.key.as_str()),
             );
             continue;
         };
@@ -85,7 +76,9 @@ pub fn document(tree: &Tree, author: &Author) -> Snapshot {
             let subject = author.id(Kind::Document, &section.key);
             let detail = format!("\"{}\" holds a map from names to objects", section.key);
             let origin = section.value.origin.clone();
-            snapshot.findings.push(Diagnostic::error(subject, Reason::Invalid, origin, detail).on(section.key.as_str()));
+            snapshot
+                .findings
+                .push(Diagnostic::error(subject, Reason::Invalid, origin, detail).on(section.key.as_str()));
             continue;
         }
         for entry in section.value.entries() {
@@ -122,7 +115,12 @@ pub fn object(
             let reading = Reading::<TrustBundleSpec>::of(author.id(kind, name), tree, findings);
             if reading.spec.file.is_some() && !author.is_operator() {
                 let Reading { id, faults, .. } = reading;
-                faults.push(operator_only(&id, tree, "file", "carry the certificates in pem:, or name an operator's bundle"));
+                faults.push(operator_only(
+                    &id,
+                    tree,
+                    "file",
+                    "carry the certificates in pem:, or name an operator's bundle",
+                ));
             }
             snapshot.unbuilt.push(author.id(kind, name));
         }
@@ -226,7 +224,8 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
         tls,
     } = std::mem::take(&mut reading.spec);
 
-    let mut guessed = ["host", "hosts", "path", "path_exact", "path_regex", "rule"].iter().any(|f| reading.is_broken(f));
+    let mut guessed =
+        ["host", "hosts", "path", "path_exact", "path_regex", "rule"].iter().any(|f| reading.is_broken(f));
     let mut unread: Vec<String> = Vec::new();
     for (field, given) in [
         ("methods", methods.is_some()),
@@ -245,9 +244,7 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
     }
 
     let mut patterns = Vec::new();
-    for (field, raw) in
-        host.iter().map(|h| ("host", h)).chain(hosts.iter().flatten().map(|h| ("hosts", h)))
-    {
+    for (field, raw) in host.iter().map(|h| ("host", h)).chain(hosts.iter().flatten().map(|h| ("hosts", h))) {
         match raw.parse::<HostPattern>() {
             Ok(pattern) => patterns.push(pattern),
             Err(why) => {
@@ -368,12 +365,7 @@ fn literal_hosts(rule: &str) -> Vec<HostPattern> {
 }
 
 /// The fields of a service that any provider reads alike. Endpoints are the caller's to fill in.
-pub fn service(
-    name: &str,
-    tree: &Tree,
-    author: &Author,
-    findings: &mut Vec<Diagnostic>,
-) -> (ServiceSpec, Service) {
+pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagnostic>) -> (ServiceSpec, Service) {
     let mut reading = Reading::<ServiceSpec>::of(author.id(Kind::Service, name), tree, findings);
     let spec = std::mem::take(&mut reading.spec);
     let ServiceSpec {
@@ -431,14 +423,13 @@ pub fn service(
 
 /// Endpoints that the operator wrote as URLs.
 fn written_endpoints(spec: &ServiceSpec, service: &mut Service, tree: &Tree, findings: &mut Vec<Diagnostic>) {
-    for (field, given) in [
-        ("port", spec.port.is_some()),
-        ("network", spec.network.is_some()),
-        ("address", spec.address.is_some()),
-    ] {
+    for (field, given) in
+        [("port", spec.port.is_some()), ("network", spec.network.is_some()), ("address", spec.address.is_some())]
+    {
         if given {
             let origin = tree.field(field).unwrap_or(tree).origin.clone();
-            let detail = format!("\"{field}\" is for containers; here the endpoints say it, as in http://10.0.0.7:8080");
+            let detail =
+                format!("\"{field}\" is for containers; here the endpoints say it, as in http://10.0.0.7:8080");
             let diagnostic = Diagnostic::error(service.id.clone(), Reason::Invalid, origin, detail).on(field);
             service.denied.get_or_insert_with(|| Denial::of(&diagnostic));
             findings.push(diagnostic);
@@ -532,23 +523,20 @@ fn header_changes(
     let mut check = |name: &str, value: Option<&str>| -> Option<String> {
         let Ok(header) = name.parse::<HeaderName>() else {
             let why = format!("\"{name}\" is not a header name");
-            reading.deny(
-                Diagnostic::error(reading.id.clone(), Reason::Invalid, reading.origin("headers"), why).on(field),
-            );
+            reading
+                .deny(Diagnostic::error(reading.id.clone(), Reason::Invalid, reading.origin("headers"), why).on(field));
             return None;
         };
         if FRAMING.contains(&header.as_str()) {
             let why = format!("\"{header}\" is the proxy's own: it frames or routes the message");
-            reading.deny(
-                Diagnostic::error(reading.id.clone(), Reason::Invalid, reading.origin("headers"), why).on(field),
-            );
+            reading
+                .deny(Diagnostic::error(reading.id.clone(), Reason::Invalid, reading.origin("headers"), why).on(field));
             return None;
         }
         if value.is_some_and(|value| HeaderValue::from_str(value).is_err()) {
             let why = format!("the value of \"{name}\" cannot stand in a header");
-            reading.deny(
-                Diagnostic::error(reading.id.clone(), Reason::Invalid, reading.origin("headers"), why).on(field),
-            );
+            reading
+                .deny(Diagnostic::error(reading.id.clone(), Reason::Invalid, reading.origin("headers"), why).on(field));
             return None;
         }
         Some(header.as_str().to_string())
@@ -584,7 +572,8 @@ fn certificate(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diag
     if !author.is_operator() {
         for field in ["cert_file", "key_file"] {
             if tree.field(field).is_some() {
-                let diagnostic = operator_only(&reading.id, tree, field, "name a certificate of the operator's instead");
+                let diagnostic =
+                    operator_only(&reading.id, tree, field, "name a certificate of the operator's instead");
                 reading.deny(diagnostic);
             }
         }

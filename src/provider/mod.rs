@@ -9,6 +9,7 @@ pub mod docker;
 pub mod file;
 pub mod labels;
 pub mod lower;
+pub mod settings;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

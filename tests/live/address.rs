@@ -92,7 +92,8 @@ fn the_settings_network_goes_for_containers_without_a_label() {
         .start();
     web.connect(&chosen.name);
     let endpoint = format!("unix://{}", engine.socket.display());
-    let portolan = Portolan::start(json!({ "providers": { "docker": { "endpoint": endpoint, "network": "zz-settings" } } }));
+    let portolan =
+        Portolan::start(json!({ "providers": { "docker": { "endpoint": endpoint, "network": "zz-settings" } } }));
 
     let answer = portolan.get_from("https://web.settings.test/", &web.name);
     assert_eq!(peer(&answer), chosen.gateway(), "{}", answer.body);
@@ -200,26 +201,22 @@ fn a_network_with_both_families_serves() {
 #[test]
 fn a_network_without_ipv4_serves_by_ipv6() {
     let Some(engine) = Engine::shared() else { return };
-    let name = "six";
-    let created = crate::support::run(&mut engine.client_command(&[
-        "network", "create", "--ipv4=false", "--ipv6", "--subnet", "fd00:706f:7275::/64", name,
-    ]));
-    if !created.status.success() {
-        // Engines before 28 give every network an IPv4 subnet; whether this one would, only it can say.
-        announce(&format!("LEFT OUT: this engine makes no network without IPv4: {}", String::from_utf8_lossy(&created.stderr).trim()));
-        return;
+    let left_out = |why: &str| announce(&format!("LEFT OUT: this engine makes no network without IPv4: {why}"));
+    let six = match engine.try_network("six", &["--ipv4=false", "--ipv6", "--subnet", "fd00:706f:7275::/64"]) {
+        Ok(six) => six,
+        Err(why) => return left_out(&why),
+    };
+    let web =
+        Container::compose(engine, "six", "web", 1).network(&six.name).label("portolan.host", "web.six.test").start();
+    // Engines before 28 pass over what they do not know, and give the network both families.
+    let four = web.inspect("{{.NetworkSettings.Networks.six.IPAddress}}");
+    if !four.is_empty() && !four.contains("invalid") {
+        return left_out(&format!("it gave {four}"));
     }
-    let web = Container::compose(engine, "six", "web", 1)
-        .network(name)
-        .listen("[::]:8080")
-        .label("portolan.host", "web.six.test")
-        .start();
     let portolan = Portolan::beside(engine);
 
     let answer = portolan.get_from("https://web.six.test/", &web.name);
     assert!(peer(&answer).starts_with("fd00:706f:7275:"), "{}", answer.body);
-    web.remove();
-    engine.docker(&["network", "rm", name]);
 }
 
 #[test]

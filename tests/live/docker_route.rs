@@ -98,10 +98,8 @@ fn two_named_routes_of_one_container_lead_to_its_two_ports() {
         .label("portolan.services.admin.port", "9090")
         .start();
     // A second process in the same network: what answers on the container's other port.
-    let _second = Container::named(engine, "named-second")
-        .network(&format!("container:{}", both.name))
-        .listen(":9090")
-        .start();
+    let _second =
+        Container::named(engine, "named-second").network(&format!("container:{}", both.name)).listen(":9090").start();
     let portolan = Portolan::beside(engine);
 
     portolan.get_from("https://shop.named.test/", "named-both-1");

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod address;
+mod demo;
 mod diagnostics;
 mod docker_route;
 mod latency;

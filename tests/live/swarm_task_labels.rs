@@ -16,7 +16,7 @@ fn labels_on_a_task_container_are_left_alone_and_deploy_labels_are_named() {
     let portolan = Portolan::beside(engine);
 
     portolan.get_from("https://neighbour.task.test/", "task-neighbour");
-    portolan.problem("", &[&task.name, "deploy.labels"]);
+    portolan.problem("SwarmTask", &[&task.name, "deploy.labels"]);
     assert!(portolan.routes_of("web.task.test").is_empty());
     let refused = portolan.get("https://web.task.test/").unwrap_err();
     assert_eq!(refused.code, 35, "nobody holds that name: {refused:?}");

@@ -29,16 +29,16 @@ impl Contained {
                 "providers": { "docker": {} },
                 "log": { "level": "debug", "format": "json" },
                 "shutdown": { "delay": "0s", "deadline": "5s" },
-                "state_dir": "/portolan/state",
+                "state_dir": "/home/state",
             }),
         );
         let container = Container::named(engine, name)
             .image("portolan:test")
             .network(networks[0])
             .option("--volume", &format!("{}:/var/run/docker.sock", engine.socket.display()))
-            .option("--volume", &format!("{}:/portolan/", dir.path().display()))
-            .option("--workdir", "/portolan")
-            .command(&["run", "--config", "/portolan/portolan.yaml"])
+            .option("--volume", &format!("{}:/home", dir.path().display()))
+            .option("--workdir", "/home")
+            .command(&["run", "--config", "/home/portolan.yaml"])
             .start();
         for network in &networks[1..] {
             container.connect(network);

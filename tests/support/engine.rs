@@ -31,7 +31,9 @@ impl Engine {
         static ENGINE: OnceLock<Engine> = OnceLock::new();
         match why_not() {
             None => Some(ENGINE.get_or_init(Engine::start)),
-            Some(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => panic!("a live test must run in CI: {why}"),
+            Some(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => {
+                panic!("a live test must run in CI: {why}")
+            }
             Some(why) => {
                 announce(&format!("LEFT OUT: {why}"));
                 None
@@ -147,8 +149,16 @@ impl Engine {
 
     /// A network that is there as long as the value is.
     pub fn network(&'static self, name: &str, options: &[&str]) -> Network {
-        self.docker(&[&["network", "create"], options, &[name]].concat());
-        Network { engine: self, name: name.to_string() }
+        self.try_network(name, options).unwrap_or_else(|why| panic!("no network {name}: {why}"))
+    }
+
+    /// The same where an engine or its client may not know an option.
+    pub fn try_network(&'static self, name: &str, options: &[&str]) -> Result<Network, String> {
+        let created = run(&mut self.client_command(&[&["network", "create"], options, &[name]].concat()));
+        match created.status.success() {
+            true => Ok(Network { engine: self, name: name.to_string() }),
+            false => Err(String::from_utf8_lossy(&created.stderr).trim().to_string()),
+        }
     }
 }
 
@@ -160,7 +170,13 @@ pub struct Network {
 impl Network {
     /// The address that the engine's host has on it, which a container sees as the peer of what the host sends.
     pub fn gateway(&self) -> String {
-        let all = self.engine.docker(&["network", "inspect", "--format", "{{range .IPAM.Config}}{{.Gateway}} {{end}}", &self.name]);
+        let all = self.engine.docker(&[
+            "network",
+            "inspect",
+            "--format",
+            "{{range .IPAM.Config}}{{.Gateway}} {{end}}",
+            &self.name,
+        ]);
         all.split_whitespace().next().unwrap().to_string()
     }
 }

@@ -83,7 +83,7 @@ pub fn get_plain(to: SocketAddr, host: &str, path: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&to, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_nodelay(true)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut received = Vec::new();
     stream.read_to_end(&mut received)?;
     Answer::parse(&String::from_utf8_lossy(&received)).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())

@@ -31,9 +31,7 @@ pub fn output_of(command: &mut Command) -> String {
 }
 
 pub fn run(command: &mut Command) -> Output {
-    command
-        .output()
-        .unwrap_or_else(|e| panic!("{command:?} cannot be run: {e}"))
+    command.output().unwrap_or_else(|e| panic!("{command:?} cannot be run: {e}"))
 }
 
 /// Says something past libtest's capture, which hides what a passing test prints.

@@ -28,7 +28,12 @@ impl Authority {
                 .arg(&ca_key)
                 .arg("-out")
                 .arg(&ca_file)
-                .args(["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign"]),
+                .args([
+                    "-addext",
+                    "basicConstraints=critical,CA:TRUE",
+                    "-addext",
+                    "keyUsage=critical,keyCertSign,cRLSign",
+                ]),
         );
         Authority { dir: dir.to_path_buf(), ca_file, ca_key }
     }

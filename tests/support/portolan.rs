@@ -65,7 +65,9 @@ impl Portolan {
 
     /// Watching the engine through its socket, on the engine's own host.
     pub fn beside(engine: &Engine) -> Portolan {
-        Portolan::start(json!({ "providers": { "docker": { "endpoint": format!("unix://{}", engine.socket.display()) } } }))
+        Portolan::start(
+            json!({ "providers": { "docker": { "endpoint": format!("unix://{}", engine.socket.display()) } } }),
+        )
     }
 
     /// Watching the same engine as if it were on another machine: over TLS, with a client certificate.
@@ -169,11 +171,7 @@ impl Portolan {
     }
 
     pub fn log(&self) -> String {
-        format!(
-            "{}\n{}",
-            tail(&self.dir.path().join("stdout.log"), 60),
-            tail(&self.dir.path().join("stderr.log"), 60)
-        )
+        format!("{}\n{}", tail(&self.dir.path().join("stdout.log"), 60), tail(&self.dir.path().join("stderr.log"), 60))
     }
 
     /// SIGTERM, and the exit code that an orderly end has.

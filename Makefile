@@ -1,0 +1,39 @@
+# Linked statically, so that the binary runs from an image that holds nothing else. tests/run says the same.
+export RUSTFLAGS ?= -C target-feature=+crt-static
+export CARGO_BUILD_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+
+built := $(or $(CARGO_TARGET_DIR),target)/$(CARGO_BUILD_TARGET)
+# What the image is made of, apart from everything else here: a build context is sent whole.
+context := $(built)/image
+ca_bundle := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
+
+.PHONY: help demo test lint fmt image bench-quick
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+demo: ## HTTPS on loopback for two small backends, with nothing installed
+	cargo build --bin portolan
+	@exec $(built)/debug/portolan demo
+
+test: ## everything; as root on Debian the tests with real engines as well
+	tests/run
+
+lint: ## formatting and clippy
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+fmt: ## formats the sources
+	cargo fmt
+
+image: ## the release binary as the image portolan:local
+	cargo build --release --bin portolan
+	rm -rf $(context)
+	mkdir -p $(context)/etc/ssl/certs
+	cp $(built)/release/portolan $(context)/portolan
+	$(if $(ca_bundle),cp -L $(ca_bundle) $(context)/etc/ssl/certs/ca-certificates.crt)
+	docker build --tag portolan:local --file Dockerfile --build-arg BIN=portolan $(context)
+
+bench-quick: ## what a request costs nginx, HAProxy and Portolan; under 4 minutes after the build
+	cargo build --release --bin portolan
+	bench/quick $(built)/release/portolan

@@ -1,0 +1,269 @@
+//! What is live, as people and programs read it: pure, from the [`View`]'s parts.
+//!
+//! `Desired + findings ─▶ [RouteReport], [ServiceReport]`. The field names are the API's promise.
+//!
+//! [`View`]: crate::control::view::View
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::model::{Denial, Diagnostic, ObjectId, Reason};
+use crate::reconcile::{Action, Desired, DesiredRoute, ServiceFacts};
+
+pub use crate::control::view::{CertificateKind, CertificateReport};
+pub use crate::model::snapshot::ProviderReport;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RouteReport {
+    pub id: String,
+    /// Where it stands: empty for a route that is left out everywhere, or that is one with another of its namespace
+    /// (rule (a) of "Who wins": the other one's report has the endpoints of both).
+    pub hosts: Vec<String>,
+    pub paths: Vec<String>,
+    pub listeners: Vec<String>,
+    pub state: RouteState,
+    /// Why it is denied, left out, in part left out, or has no endpoint.
+    pub reason: Option<Reason>,
+    pub detail: Option<String>,
+    pub policy: Option<String>,
+    pub middlewares: Vec<String>,
+    pub services: Vec<String>,
+    /// Of all its services.
+    pub endpoints: usize,
+    /// Routes of its namespace that it is one with.
+    pub part_of: Vec<String>,
+    pub origin: String,
+    pub priority: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteState {
+    Live,
+    /// Stands in the table and answers 503.
+    Denied,
+    /// Lost all that it claims to others: absent from the table.
+    LeftOut,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServiceReport {
+    pub id: String,
+    pub endpoints: Vec<EndpointReport>,
+    /// Those that send requests to it.
+    pub routes: Vec<String>,
+    /// Why there is no endpoint although the service is there.
+    pub absent: Option<Denial>,
+    pub origin: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EndpointReport {
+    pub address: String,
+    pub name: Arc<str>,
+    pub state: EndpointState,
+}
+
+/// Health checks will add to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointState {
+    Ready,
+}
+
+pub fn routes(desired: &Desired, findings: &[Diagnostic]) -> Vec<RouteReport> {
+    let mut losses: BTreeMap<&ObjectId, &Diagnostic> = BTreeMap::new();
+    for finding in findings.iter().filter(|finding| is_loss(finding.reason)) {
+        losses.entry(&finding.subject).or_insert(finding);
+    }
+    desired.routes.values().map(|route| route_report(desired, route, losses.get(&route.id).copied())).collect()
+}
+
+pub fn services(desired: &Desired) -> Vec<ServiceReport> {
+    let mut users: BTreeMap<&ObjectId, BTreeSet<&ObjectId>> = BTreeMap::new();
+    for route in desired.routes.values() {
+        for service in route.claims.iter().flat_map(|claim| &claim.services) {
+            users.entry(service).or_default().insert(&route.id);
+        }
+    }
+    let report = |(id, facts): (&ObjectId, &ServiceFacts)| ServiceReport {
+        id: id.to_string(),
+        endpoints: facts
+            .endpoints
+            .iter()
+            .map(|endpoint| EndpointReport {
+                address: endpoint.address.to_string(),
+                name: endpoint.name.clone(),
+                state: EndpointState::Ready,
+            })
+            .collect(),
+        routes: users.get(id).into_iter().flatten().map(ToString::to_string).collect(),
+        absent: facts.absent.clone(),
+        origin: facts.origin.to_string(),
+    };
+    desired.services.iter().map(report).collect()
+}
+
+/// What takes a claim away, as opposed to what denies the route.
+fn is_loss(reason: Reason) -> bool {
+    matches!(reason, Reason::Conflict | Reason::HostHeld | Reason::HostProtected)
+}
+
+fn route_report(desired: &Desired, route: &DesiredRoute, loss: Option<&Diagnostic>) -> RouteReport {
+    let claims = &route.claims;
+    let services: BTreeSet<&ObjectId> = claims.iter().flat_map(|claim| &claim.services).collect();
+    let facts = || services.iter().filter_map(|id| desired.services.get(*id));
+    let endpoints = facts().map(|service| service.endpoints.len()).sum();
+    let lost = || loss.map(|loss| (loss.reason, loss.detail.clone()));
+    let denied = |denial: &Denial| (denial.reason, denial.detail.to_string());
+    let (state, why) = match &route.action {
+        Action::Deny(denial) if !claims.is_empty() => (RouteState::Denied, Some(denied(denial))),
+        Action::Deny(denial) => (RouteState::LeftOut, Some(lost().unwrap_or_else(|| denied(denial)))),
+        Action::Serve if claims.is_empty() && loss.is_some() => (RouteState::LeftOut, lost()),
+        Action::Serve if !route.part_of.is_empty() => (RouteState::Live, None),
+        Action::Serve if endpoints == 0 => {
+            (RouteState::Live, facts().find_map(|service| service.absent.as_ref()).map(denied).or_else(lost))
+        }
+        Action::Serve => (RouteState::Live, lost()),
+    };
+    let (reason, detail) = why.unzip();
+    RouteReport {
+        id: route.id.to_string(),
+        hosts: sorted(claims.iter().map(|claim| claim.matched.host.to_string())),
+        paths: sorted(claims.iter().map(|claim| claim.matched.path.to_string())),
+        listeners: sorted(claims.iter().map(|claim| claim.listener.to_string())),
+        state,
+        reason,
+        detail,
+        policy: route.policy.as_deref().map(str::to_string),
+        middlewares: route.middlewares.iter().map(ToString::to_string).collect(),
+        services: services.iter().map(ToString::to_string).collect(),
+        endpoints,
+        origin: route.origin.to_string(),
+        part_of: route.part_of.iter().map(ToString::to_string).collect(),
+        priority: route.priority,
+    }
+}
+
+fn sorted(values: impl Iterator<Item = String>) -> Vec<String> {
+    values.collect::<BTreeSet<String>>().into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Endpoint, HostPattern, Kind, Name, Origin, PathMatch, Provider, RouteMatch, Source};
+    use crate::reconcile::Claim;
+    use jiff::Timestamp;
+
+    fn source() -> Source {
+        Source::new(Provider::Docker, Some("shop".into()))
+    }
+
+    fn id(kind: Kind, name: &str) -> ObjectId {
+        ObjectId::new(&source(), kind, name)
+    }
+
+    fn claim(host: &str, path: &str, listener: &str) -> Claim {
+        Claim {
+            listener: Name::normalised(listener),
+            matched: RouteMatch::new(host.parse::<HostPattern>().unwrap(), PathMatch::prefix(path).unwrap()),
+            services: vec![id(Kind::Service, "web")],
+        }
+    }
+
+    fn route(name: &str, action: Action, claims: Vec<Claim>) -> DesiredRoute {
+        DesiredRoute {
+            id: id(Kind::Route, name),
+            origin: Origin::Container { name: "shop-web-1".into() },
+            source: source(),
+            created: Timestamp::UNIX_EPOCH,
+            priority: 3,
+            middlewares: vec![id(Kind::Middleware, "strip")],
+            policy: Some("partners".into()),
+            action,
+            claims,
+            part_of: Default::default(),
+        }
+    }
+
+    fn desired(routes: Vec<DesiredRoute>, endpoints: &[&str]) -> Desired {
+        let service = ServiceFacts {
+            origin: Origin::Default,
+            endpoints: endpoints
+                .iter()
+                .map(|address| Endpoint { address: address.parse().unwrap(), name: "shop-web-1".into() })
+                .collect(),
+            absent: endpoints.is_empty().then(|| Denial::new(Reason::NoNetwork, "no network is shared")),
+        };
+        Desired {
+            routes: routes.into_iter().map(|route| (route.id.clone(), route)).collect(),
+            services: BTreeMap::from([(id(Kind::Service, "web"), service)]),
+            ..Desired::default()
+        }
+    }
+
+    fn loss(route: &str) -> Diagnostic {
+        Diagnostic::error(id(Kind::Route, route), Reason::Conflict, Origin::Default, "taken by another")
+    }
+
+    #[test]
+    fn a_live_route_says_where_it_stands_and_what_answers() {
+        let claims =
+            vec![claim("b.test", "/x", "https"), claim("a.test", "/x", "https"), claim("a.test", "/x", "plain")];
+        let desired = desired(vec![route("web", Action::Serve, claims)], &["10.0.0.1:80", "10.0.0.2:80"]);
+        let report = serde_json::to_value(routes(&desired, &[])).unwrap();
+        let expected = serde_json::json!([{
+            "id": "docker/route/shop/web",
+            "hosts": ["a.test", "b.test"],
+            "paths": ["/x"],
+            "listeners": ["https", "plain"],
+            "state": "live",
+            "reason": null,
+            "detail": null,
+            "policy": "partners",
+            "middlewares": ["docker/middleware/shop/strip"],
+            "services": ["docker/service/shop/web"],
+            "endpoints": 2,
+            "origin": "container shop-web-1",
+            "priority": 3,
+        }]);
+        assert_eq!(report, expected);
+
+        let report = serde_json::to_value(services(&desired)).unwrap();
+        assert_eq!(report[0]["endpoints"][1]["address"], "10.0.0.2:80");
+        assert_eq!(report[0]["endpoints"][1]["state"], "ready");
+        assert_eq!(report[0]["routes"], serde_json::json!(["docker/route/shop/web"]));
+    }
+
+    fn state(
+        action: Action,
+        claims: Vec<Claim>,
+        endpoints: &[&str],
+        findings: &[Diagnostic],
+    ) -> (RouteState, Option<Reason>) {
+        let reports = routes(&desired(vec![route("web", action, claims)], endpoints), findings);
+        (reports[0].state, reports[0].reason)
+    }
+
+    #[test]
+    fn states_and_their_reasons() {
+        let denial = || Action::Deny(Denial::new(Reason::Invalid, "misspelt"));
+        let here = || vec![claim("a.test", "/", "https")];
+        let one = ["10.0.0.1:80"];
+        let (lost, other) = ([loss("web")], [loss("another")]);
+        assert_eq!(state(denial(), here(), &one, &lost), (RouteState::Denied, Some(Reason::Invalid)));
+        assert_eq!(state(denial(), vec![], &one, &lost), (RouteState::LeftOut, Some(Reason::Conflict)));
+        // Nothing took its claims: it could not stand anywhere.
+        assert_eq!(state(denial(), vec![], &one, &[]), (RouteState::LeftOut, Some(Reason::Invalid)));
+        assert_eq!(state(Action::Serve, vec![], &one, &lost), (RouteState::LeftOut, Some(Reason::Conflict)));
+        // In part left out.
+        assert_eq!(state(Action::Serve, here(), &one, &lost), (RouteState::Live, Some(Reason::Conflict)));
+        assert_eq!(state(Action::Serve, here(), &[], &[]), (RouteState::Live, Some(Reason::NoNetwork)));
+        assert_eq!(state(Action::Serve, here(), &one, &other), (RouteState::Live, None));
+        // One with another route: nobody took anything from it.
+        assert_eq!(state(Action::Serve, vec![], &one, &[]), (RouteState::Live, None));
+    }
+}

@@ -1,0 +1,3 @@
+pub fn table(_k: &str, _v: &serde_json::Value) -> String {
+    String::new()
+}

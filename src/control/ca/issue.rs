@@ -1,0 +1,153 @@
+//! What the certificates of an internal CA look like.
+//!
+//! ```text
+//! name, clock ─▶ root ─signs─▶ intermediate ─signs─▶ leaf
+//! ```
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+};
+use rustls::crypto::aws_lc_rs;
+use rustls_pki_types::PrivateKeyDer;
+use time::OffsetDateTime;
+
+use crate::model::certificate::hex;
+
+use super::certificate::{Authority, Validity, later};
+use super::{CaError, Issued, LeafName};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const ROOT_LIFE: Duration = Duration::from_secs(3652 * DAY.as_secs());
+const INTERMEDIATE_LIFE: Duration = Duration::from_secs(365 * DAY.as_secs());
+/// For clients, and for machines that have just booted, whose clock is behind.
+const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
+/// ub-common-name of RFC 5280, appendix A.1.
+const LONGEST_COMMON_NAME: usize = 64;
+
+/// A self-signed root. The short id tells roots apart that users replaced: a client that still trusts the old one shows
+/// which it is.
+pub(super) fn root(issuer: &str, now: Timestamp) -> Result<Authority, CaError> {
+    let broken = |why: String| CaError::Crypto { issuer: issuer.into(), why };
+    let key = new_key().map_err(broken)?;
+    let mut params = ca_params(BasicConstraints::Unconstrained, now, later(now, ROOT_LIFE)).map_err(broken)?;
+    let id = params.key_identifier(&key);
+    params.distinguished_name.push(DnType::CommonName, format!("Portolan {issuer} Root CA {}", hex(&id[..4])));
+    let certificate = params.self_signed(&key).map_err(|error| broken(error.to_string()))?;
+    Authority::new(certificate.into(), key, None).map_err(broken)
+}
+
+pub(super) fn intermediate(issuer: &str, root: &Authority, now: Timestamp) -> Result<Authority, CaError> {
+    let broken = |why: String| CaError::Crypto { issuer: issuer.into(), why };
+    let key = new_key().map_err(broken)?;
+    let not_after = later(now, INTERMEDIATE_LIFE).min(root.validity.not_after);
+    let mut params = ca_params(BasicConstraints::Constrained(0), now, not_after).map_err(broken)?;
+    let id = params.key_identifier(&key);
+    params.distinguished_name.push(DnType::CommonName, format!("Portolan {issuer} Intermediate CA {}", hex(&id[..4])));
+    params.use_authority_key_identifier_extension = true;
+    let certificate = params.signed_by(&key, &root.issuer).map_err(|error| broken(error.to_string()))?;
+    Authority::new(certificate.into(), key, Some(root)).map_err(broken)
+}
+
+/// Two thirds of its life are over, it would cut short a leaf of `ttl`, or the clock went back behind its beginning. Not
+/// where a new one would hardly end later: at the end of the root's own life, or for a leaf that asks for longer than
+/// any intermediate lives, which would otherwise cost a new one each time.
+pub(super) fn intermediate_is_due(held: &Authority, root: &Authority, ttl: Duration, now: Timestamp) -> bool {
+    let Validity { not_before, not_after } = held.validity;
+    let short = not_after < later(now, ttl.min(INTERMEDIATE_LIFE - DAY));
+    let aged = short || now >= held.validity.renewal();
+    now < not_before || aged && not_after < root.validity.not_after
+}
+
+pub(super) fn server(
+    issuer: &str,
+    intermediate: &Authority,
+    names: &[LeafName],
+    ttl: Duration,
+    now: Timestamp,
+) -> Result<Issued, CaError> {
+    let broken = |why: String| CaError::Crypto { issuer: issuer.into(), why };
+    let key = new_key().map_err(broken)?;
+    let validity = Validity {
+        not_before: backdated(now),
+        not_after: whole_seconds(later(now, ttl).min(intermediate.validity.not_after)),
+    };
+    let serial = random_serial().map_err(broken)?;
+    let mut params = params(validity, serial).map_err(broken)?;
+    params.subject_alt_names = names.iter().map(subject_alt_name).collect::<Result<_, CaError>>()?;
+    // For people who read it; clients look at the names above alone (RFC 9525 §2). Without it the subject is empty.
+    if let Some(name) = names.iter().map(LeafName::to_string).find(|name| name.len() <= LONGEST_COMMON_NAME) {
+        params.distinguished_name.push(DnType::CommonName, name);
+    }
+    // ExplicitNoCa is also what makes rcgen add the subject key identifier.
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    let certificate: Certificate =
+        params.signed_by(&key, &intermediate.issuer).map_err(|error| broken(error.to_string()))?;
+    Ok(Issued {
+        chain: vec![certificate.into(), intermediate.certificate.clone()],
+        key: PrivateKeyDer::from(key),
+        not_before: validity.not_before,
+        not_after: validity.not_after,
+        serial: hex(&serial),
+    })
+}
+
+fn ca_params(constraint: BasicConstraints, now: Timestamp, not_after: Timestamp) -> Result<CertificateParams, String> {
+    let mut params = params(Validity { not_before: backdated(now), not_after }, random_serial()?)?;
+    params.is_ca = IsCa::Ca(constraint);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
+fn params(validity: Validity, serial: [u8; 16]) -> Result<CertificateParams, String> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.not_before = date(validity.not_before)?;
+    params.not_after = date(validity.not_after)?;
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    Ok(params)
+}
+
+fn subject_alt_name(name: &LeafName) -> Result<SanType, CaError> {
+    Ok(match name {
+        LeafName::Ip(address) => SanType::IpAddress(*address),
+        LeafName::Dns(dns) => SanType::DnsName(
+            Ia5String::try_from(dns.as_str())
+                .map_err(|error| CaError::Name { name: dns.clone(), why: error.to_string() })?,
+        ),
+    })
+}
+
+fn new_key() -> Result<KeyPair, String> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|error| error.to_string())
+}
+
+/// Positive, and 16 bytes long in every encoding: the first bit clear, the second set. 126 bits are left to chance;
+/// RFC 5280 §4.1.2.2 asks for at most 20 bytes, CA/B for 64 bits of randomness.
+fn random_serial() -> Result<[u8; 16], String> {
+    let mut serial = [0; 16];
+    let random = aws_lc_rs::default_provider().secure_random;
+    random.fill(&mut serial).map_err(|_| "the system gives no random numbers".to_string())?;
+    serial[0] = serial[0] & 0x7f | 0x40;
+    Ok(serial)
+}
+
+fn backdated(now: Timestamp) -> Timestamp {
+    whole_seconds(now.checked_sub(BACKDATED).unwrap_or(now))
+}
+
+/// Certificates know no fraction of a second; what is reported is what stands in them.
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
+fn date(at: Timestamp) -> Result<OffsetDateTime, String> {
+    OffsetDateTime::from_unix_timestamp(at.as_second()).map_err(|_| format!("the date {at} does not fit a certificate"))
+}

@@ -1,0 +1,359 @@
+//! The leaves of one issuer: made when first asked for, renewed before they end, forgotten when nobody asks any more.
+//!
+//! ```text
+//! handshake ─leaf(name)─▶ LeafStore ─issue_server─▶ InternalCa
+//! control ─renew(now), once a minute─▶ │
+//!                                      └─report─▶ View (certificates)
+//! ```
+//!
+//! Which names may be asked for is the table's business: it asks for hosts of routes and for local addresses only, so
+//! the store needs no bound of its own. Nothing is kept on disk; a restart issues anew in a fraction of a millisecond.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::sign::CertifiedKey;
+use serde::Serialize;
+
+use crate::table::tls::Issuer;
+
+use super::ca::{CaError, InternalCa, Issued, LeafName, later, two_thirds};
+
+/// Lifetimes without a handshake after which a leaf is forgotten.
+const FORGOTTEN_AFTER: u32 = 2;
+
+#[derive(Debug)]
+pub struct LeafStore {
+    ca: Arc<InternalCa>,
+    ttl: Duration,
+    slots: RwLock<BTreeMap<LeafName, Arc<Slot>>>,
+}
+
+/// One name. Handshakes read `leaf` without waiting for anybody, except for the very first.
+#[derive(Debug)]
+struct Slot {
+    leaf: ArcSwapOption<Leaf>,
+    /// Held by the one who issues.
+    issuing: Mutex<()>,
+    /// Unix seconds.
+    used: AtomicI64,
+}
+
+#[derive(Debug)]
+struct Leaf {
+    key: Arc<CertifiedKey>,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    renewal: Timestamp,
+    serial: String,
+}
+
+/// A leaf as the certificates view shows it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct LeafReport {
+    pub name: String,
+    pub issuer: String,
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+    /// Lower-case hex.
+    pub serial: String,
+}
+
+impl Issuer for LeafStore {
+    fn leaf(&self, name: &LeafName) -> Result<Arc<CertifiedKey>, String> {
+        LeafStore::leaf(self, name).map_err(|error| error.to_string())
+    }
+}
+
+impl LeafStore {
+    /// `ttl` is the life of a leaf; [`super::ca::LEAF_LIFE`] where nobody says otherwise.
+    pub fn new(ca: Arc<InternalCa>, ttl: Duration) -> LeafStore {
+        LeafStore { ca, ttl, slots: RwLock::default() }
+    }
+
+    pub fn ca(&self) -> &Arc<InternalCa> {
+        &self.ca
+    }
+
+    /// Blocks for as long as one signature takes where the name is new or its leaf is due. Callers for one name at the
+    /// same time wait for one issue, or go on with the leaf that is about to be replaced.
+    pub fn leaf(&self, name: &LeafName) -> Result<Arc<CertifiedKey>, CaError> {
+        self.leaf_at(name, Timestamp::now())
+    }
+
+    pub fn leaf_at(&self, name: &LeafName, now: Timestamp) -> Result<Arc<CertifiedKey>, CaError> {
+        let slot = self.slot(name);
+        slot.used.fetch_max(now.as_second(), Ordering::Relaxed);
+        self.current(name, &slot, now)
+    }
+
+    /// Renews what is due, so that a quiet host is never caught with an expired leaf, and forgets what nobody has asked
+    /// for in two lifetimes. The first failure is returned after every name was tried; the leaves that could not be
+    /// renewed stay in use until they end.
+    pub fn renew(&self, now: Timestamp) -> Result<(), CaError> {
+        let mut outcome = self.ca.renew(now);
+        self.forget(now);
+        // A name without a leaf is one that was refused, or is being asked for right now.
+        for (name, slot) in self.held().into_iter().filter(|(_, slot)| slot.leaf.load().is_some()) {
+            let renewed = slot.renew(&slot.issuing(), now, || self.issue(&name, now));
+            outcome = outcome.and(renewed.map(drop));
+        }
+        outcome
+    }
+
+    /// Sorted by name.
+    pub fn report(&self) -> Vec<LeafReport> {
+        let leaf = |(name, slot): (LeafName, Arc<Slot>)| {
+            let leaf = slot.leaf.load_full()?;
+            Some(LeafReport {
+                name: name.to_string(),
+                issuer: self.ca.name().into(),
+                not_before: leaf.not_before,
+                not_after: leaf.not_after,
+                serial: leaf.serial.clone(),
+            })
+        };
+        self.held().into_iter().filter_map(leaf).collect()
+    }
+
+    fn current(&self, name: &LeafName, slot: &Slot, now: Timestamp) -> Result<Arc<CertifiedKey>, CaError> {
+        let held = slot.leaf.load_full();
+        let issuing = match held {
+            Some(leaf) if leaf.is_fresh(now) => return Ok(leaf.key.clone()),
+            Some(leaf) if leaf.is_valid(now) => match slot.try_issuing() {
+                None => return Ok(leaf.key.clone()),
+                Some(issuing) => issuing,
+            },
+            _ => slot.issuing(),
+        };
+        let renewed = slot.renew(&issuing, now, || self.issue(name, now));
+        match (renewed, slot.leaf.load_full()) {
+            (Ok(leaf), _) => Ok(leaf.key.clone()),
+            (Err(error), Some(leaf)) if leaf.is_valid(now) => {
+                tracing::warn!(issuer = self.ca.name(), %name, %error, "a certificate is not renewed");
+                Ok(leaf.key.clone())
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    fn issue(&self, name: &LeafName, now: Timestamp) -> Result<Leaf, CaError> {
+        let Issued { chain, key, not_before, not_after, serial } =
+            self.ca.issue_server_at(std::slice::from_ref(name), self.ttl, now)?;
+        let key = any_supported_type(&key)
+            .map_err(|error| CaError::Crypto { issuer: self.ca.name().into(), why: error.to_string() })?;
+        Ok(Leaf {
+            key: Arc::new(CertifiedKey::new(chain, key)),
+            not_before,
+            not_after,
+            renewal: two_thirds(now, not_after),
+            serial,
+        })
+    }
+
+    fn slot(&self, name: &LeafName) -> Arc<Slot> {
+        if let Some(slot) = self.slots.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return slot.clone();
+        }
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        slots.entry(name.clone()).or_default().clone()
+    }
+
+    fn held(&self) -> Vec<(LeafName, Arc<Slot>)> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.iter().map(|(name, slot)| (name.clone(), slot.clone())).collect()
+    }
+
+    fn forget(&self, now: Timestamp) {
+        let patience = self.ttl.saturating_mul(FORGOTTEN_AFTER);
+        let wanted = |slot: &Slot| {
+            let used = Timestamp::from_second(slot.used.load(Ordering::Relaxed)).unwrap_or(Timestamp::MAX);
+            now <= later(used, patience)
+        };
+        self.slots.write().unwrap_or_else(PoisonError::into_inner).retain(|_, slot| wanted(slot));
+    }
+}
+
+impl Default for Slot {
+    fn default() -> Slot {
+        Slot { leaf: ArcSwapOption::empty(), issuing: Mutex::new(()), used: AtomicI64::new(i64::MIN) }
+    }
+}
+
+impl Slot {
+    fn issuing(&self) -> MutexGuard<'_, ()> {
+        self.issuing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_issuing(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.issuing.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// The leaf in force afterwards; issues only if nobody did while the caller waited for the guard.
+    fn renew(
+        &self,
+        _issuing: &MutexGuard<'_, ()>,
+        now: Timestamp,
+        issue: impl FnOnce() -> Result<Leaf, CaError>,
+    ) -> Result<Arc<Leaf>, CaError> {
+        if let Some(leaf) = self.leaf.load_full().filter(|leaf| leaf.is_fresh(now)) {
+            return Ok(leaf);
+        }
+        let leaf = Arc::new(issue()?);
+        self.leaf.store(Some(leaf.clone()));
+        Ok(leaf)
+    }
+}
+
+impl Leaf {
+    /// In use without a second thought. Not before its beginning either: the clock may have been set back.
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        self.not_before <= now && now < self.renewal
+    }
+
+    fn is_valid(&self, now: Timestamp) -> bool {
+        self.not_before <= now && now <= self.not_after
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::super::ca::LEAF_LIFE;
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-03-01T12:00:00Z".parse().expect("a time")
+    }
+
+    fn hours(count: u64) -> Timestamp {
+        later(now(), Duration::from_secs(3600) * u32::try_from(count).expect("small"))
+    }
+
+    fn name(raw: &str) -> LeafName {
+        raw.parse().expect(raw)
+    }
+
+    fn store() -> (tempfile::TempDir, LeafStore) {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let ca = InternalCa::open_at(dir.path(), "corp", now()).expect("opened");
+        (dir, LeafStore::new(Arc::new(ca), LEAF_LIFE))
+    }
+
+    #[test]
+    fn a_leaf_is_kept_and_belongs_to_its_key() {
+        let (_dir, store) = store();
+        let first = store.leaf_at(&name("a.example"), now()).expect("issued");
+        first.keys_match().expect("one pair");
+        assert_eq!(first.cert.len(), 2);
+        let again = store.leaf_at(&name("a.example"), hours(15)).expect("kept");
+        assert!(Arc::ptr_eq(&first, &again));
+        assert!(!Arc::ptr_eq(&first, &store.leaf_at(&name("b.example"), now()).expect("issued")));
+    }
+
+    #[test]
+    fn a_leaf_is_renewed_on_use_when_two_thirds_of_its_life_are_over() {
+        let (_dir, store) = store();
+        let first = store.leaf_at(&name("a.example"), now()).expect("issued");
+        let second = store.leaf_at(&name("a.example"), hours(16)).expect("renewed");
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert_eq!(store.report()[0].not_after, hours(16 + 24));
+    }
+
+    #[test]
+    fn a_quiet_host_is_renewed_by_the_sweep_until_it_is_forgotten() {
+        let (_dir, store) = store();
+        store.leaf_at(&name("quiet.example"), now()).expect("issued");
+        store.renew(hours(15)).expect("swept");
+        assert_eq!(store.report()[0].not_after, hours(24));
+        store.renew(hours(17)).expect("swept");
+        assert_eq!(store.report()[0].not_after, hours(17 + 24));
+        store.leaf_at(&name("busy.example"), hours(40)).expect("issued");
+        store.renew(hours(48)).expect("swept");
+        assert_eq!(store.report().len(), 2);
+        store.renew(hours(49)).expect("swept");
+        assert_eq!(store.report().iter().map(|leaf| leaf.name.as_str()).collect::<Vec<_>>(), ["busy.example"]);
+    }
+
+    #[test]
+    fn concurrent_callers_for_one_name_issue_once() {
+        let (_dir, store) = store();
+        // Not only for a new name: one whose leaf has ended must not be issued by each of its callers either.
+        for at in [now(), hours(30)] {
+            let start = Barrier::new(16);
+            let ask = || {
+                start.wait();
+                store.leaf_at(&name("a.example"), at).expect("issued")
+            };
+            let leaves: Vec<_> = std::thread::scope(|scope| {
+                let callers: Vec<_> = (0..16).map(|_| scope.spawn(ask)).collect();
+                callers.into_iter().map(|caller| caller.join().expect("answered")).collect()
+            });
+            assert!(leaves.iter().all(|leaf| Arc::ptr_eq(leaf, &leaves[0])));
+        }
+    }
+
+    #[test]
+    fn nobody_waits_while_a_leaf_that_still_holds_is_being_replaced() {
+        let (_dir, store) = store();
+        let first = store.leaf_at(&name("a.example"), now()).expect("issued");
+        let slot = store.slot(&name("a.example"));
+        let _issuing = slot.issuing();
+        let meanwhile = store.leaf_at(&name("a.example"), hours(20)).expect("the one in force");
+        assert!(Arc::ptr_eq(&first, &meanwhile));
+    }
+
+    #[test]
+    fn a_leaf_that_cannot_be_renewed_serves_until_it_ends() {
+        let (_dir, store) = store();
+        let end = store.ca().root_not_after();
+        let last = end - jiff::SignedDuration::from_secs(1);
+        let first = store.leaf_at(&name("a.example"), last - jiff::SignedDuration::from_secs(60)).expect("issued");
+        assert_eq!(store.report()[0].not_after, end);
+        // The root ends at this very moment, so nothing more is issued; the leaf is valid for the same moment.
+        let kept = store.leaf_at(&name("a.example"), end).expect("kept");
+        assert!(Arc::ptr_eq(&first, &kept));
+        assert!(store.leaf_at(&name("b.example"), end).is_err());
+        assert!(store.renew(end).is_err());
+        assert!(store.leaf_at(&name("a.example"), later(end, Duration::from_secs(1))).is_err());
+    }
+
+    #[test]
+    fn a_clock_set_back_gets_a_leaf_of_its_own_time() {
+        let (_dir, store) = store();
+        store.leaf_at(&name("a.example"), hours(100)).expect("issued");
+        store.leaf_at(&name("a.example"), now()).expect("issued");
+        assert_eq!(store.report()[0].not_after, hours(24));
+    }
+
+    #[test]
+    fn a_name_that_is_refused_leaves_no_report() {
+        let (_dir, store) = store();
+        assert!(store.leaf_at(&LeafName::Dns("not a name".into()), now()).is_err());
+        assert_eq!(store.report(), []);
+        store.renew(now()).expect("not asked for again");
+    }
+
+    #[test]
+    fn the_report_is_what_stands_in_the_certificate() {
+        let (_dir, store) = store();
+        let leaf = store.leaf_at(&name("a.example"), now()).expect("issued");
+        store.leaf_at(&name("127.0.0.1"), now()).expect("issued");
+        let report = store.report();
+        assert_eq!(report.iter().map(|leaf| leaf.name.as_str()).collect::<Vec<_>>(), ["a.example", "127.0.0.1"]);
+        let (_, parsed) = x509_parser::parse_x509_certificate(&leaf.cert[0]).expect("a certificate");
+        assert_eq!(report[0].serial, parsed.raw_serial_as_string().replace(':', ""));
+        assert_eq!(report[0].issuer, "corp");
+        assert_eq!(report[0].not_before.as_second(), parsed.validity().not_before.timestamp());
+    }
+}

@@ -1,0 +1,287 @@
+//! The one loop that turns the crank.
+//!
+//! ```text
+//! Board, files, ledger, time ─▶ reconcile ─▶ unchanged? stop ─▶ compile ─▶ ledger to disk ─▶ LiveTable ─▶ View
+//! ```
+//! It acts on the leading edge and coalesces what arrives while it works: no fixed sleep stands between an event and
+//! its effect.
+
+pub mod ca;
+mod changes;
+mod durable;
+pub mod leaves;
+mod materials;
+pub mod state;
+pub mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::material::file::FileWatch;
+use crate::model::diagnostic::{Diagnostic, Reason};
+use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
+use crate::model::ledger::Ledger;
+use crate::model::snapshot::{ProviderReport, ProviderState, Snapshot};
+use crate::model::{Origin, diagnostic};
+use crate::provider::Board;
+use crate::proxy::Bound;
+use crate::reconcile::{Desired, Inputs, Outcome, reconcile};
+use crate::table::tls::Issuer;
+use crate::table::{Compiled, LiveTable, Materials, compile};
+use crate::telemetry::metrics::Metrics;
+
+use changes::Findings;
+use leaves::LeafStore;
+use materials::Certificates;
+use state::StateDir;
+use view::{CertificateReport, View};
+
+/// What control is given by whoever wires the house.
+pub struct ControlSetup {
+    pub board: watch::Receiver<Board>,
+    pub live: LiveTable,
+    pub state: StateDir,
+    pub issuers: BTreeMap<Name, Arc<LeafStore>>,
+    pub default_issuers: Vec<Name>,
+    /// A name under `certificates`.
+    pub default_certificate: Option<Name>,
+    pub metrics: Arc<Metrics>,
+    pub workers: usize,
+    pub bound: mpsc::UnboundedReceiver<Bound>,
+    /// Cancelled when the proxy is about to stop: it still serves, and says that it is not ready.
+    pub leaving: CancellationToken,
+}
+
+pub struct Control {
+    setup: ControlSetup,
+    ledger: Ledger,
+    files: FileWatch,
+    certificates: Certificates,
+    issuers: BTreeMap<Name, Arc<dyn Issuer>>,
+    desired: Arc<Desired>,
+    from_reconcile: Vec<Diagnostic>,
+    from_compile: Vec<Diagnostic>,
+    from_material: Vec<Diagnostic>,
+    lapse: Option<Timestamp>,
+    sockets: BTreeMap<Name, Sockets>,
+    logged: Findings,
+    view: watch::Sender<Arc<View>>,
+}
+
+/// What the workers said of one listener's sockets.
+#[derive(Debug, Default)]
+struct Sockets {
+    open: BTreeSet<usize>,
+    failed: Option<String>,
+}
+
+/// How often leaves are looked through for renewal.
+const RENEWAL: Duration = Duration::from_secs(60);
+
+impl Control {
+    /// Fails on an unreadable ledger: who holds which host is not guessed.
+    pub fn new(setup: ControlSetup) -> Result<(Control, watch::Receiver<Arc<View>>), state::StateError> {
+        let ledger = setup.state.ledger()?;
+        let (view, seen) = watch::channel(Arc::new(View::default()));
+        let issuers =
+            setup.issuers.iter().map(|(name, store)| (name.clone(), store.clone() as Arc<dyn Issuer>)).collect();
+        let control = Control {
+            ledger,
+            files: FileWatch::new(),
+            certificates: Certificates::default(),
+            issuers,
+            desired: Arc::default(),
+            from_reconcile: Vec::new(),
+            from_compile: Vec::new(),
+            from_material: Vec::new(),
+            lapse: None,
+            sockets: BTreeMap::new(),
+            logged: Findings::default(),
+            view,
+            setup,
+        };
+        Ok((control, seen))
+    }
+
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut renewal = tokio::time::interval(RENEWAL);
+        renewal.tick().await;
+        loop {
+            self.turn();
+            let lapse = self.lapse;
+            tokio::select! {
+                changed = self.setup.board.changed() => if changed.is_err() { return },
+                () = self.files.changed() => {}
+                Some(bound) = self.setup.bound.recv() => self.heard(bound),
+                () = until(lapse) => {}
+                _ = renewal.tick() => self.renew(),
+                () = self.setup.leaving.cancelled(), if self.view.borrow().ready => {}
+                () = stop.cancelled() => return,
+            }
+            while let Ok(bound) = self.setup.bound.try_recv() {
+                self.heard(bound);
+            }
+        }
+    }
+
+    fn turn(&mut self) {
+        let board = self.setup.board.borrow_and_update().clone();
+        let snapshots: BTreeMap<Provider, Arc<Snapshot>> =
+            board.iter().filter_map(|(provider, state)| Some((*provider, state.snapshot()?.clone()))).collect();
+
+        let started = Instant::now();
+        let Outcome { desired, ledger, lapse, findings } = reconcile(Inputs {
+            snapshots: &snapshots,
+            ledger: &self.ledger,
+            now: Timestamp::now(),
+            default_issuers: &self.setup.default_issuers,
+        });
+        self.setup.metrics.observe_reconcile(started.elapsed());
+        self.from_reconcile = findings;
+        self.lapse = lapse;
+
+        let paths = desired.certificates.values().flat_map(|c| [c.cert_file.clone(), c.key_file.clone()]);
+        self.files.set(paths);
+        let (another, findings) = self.certificates.refresh(&desired.certificates, &self.files.current());
+        self.from_material = findings;
+
+        let unchanged = *self.desired == desired && !another && self.setup.live.load().generation > 0;
+        if ledger != self.ledger {
+            // Before the swap: a host must never be served for a holder that a restart would not know of.
+            if let Err(error) = self.setup.state.store_ledger(&ledger) {
+                tracing::error!(%error, "the ledger of host holders cannot be stored; what is in force stays");
+                return self.publish(&board);
+            }
+            self.ledger = ledger;
+        }
+        if !unchanged {
+            self.desired = Arc::new(desired);
+            self.swap();
+        }
+        self.publish(&board);
+    }
+
+    fn swap(&mut self) {
+        let started = Instant::now();
+        let certificates = self.certificates.loaded();
+        let default = self.setup.default_certificate.as_ref().and_then(|name| {
+            [Provider::Settings, Provider::File]
+                .map(|provider| ObjectId::new(&Source::new(provider, None), Kind::Certificate, name.shared()))
+                .into_iter()
+                .find(|id| certificates.contains_key(id))
+        });
+        let materials = Materials {
+            certificates: &certificates,
+            issuers: &self.issuers,
+            default_certificate: default.as_ref(),
+            default_issuers: &self.setup.default_issuers,
+        };
+        match compile(&self.desired, materials, &self.setup.live.load()) {
+            Ok(Compiled { table, findings }) => {
+                self.setup.metrics.observe_compile(started.elapsed());
+                self.setup.metrics.set_table_generation(table.generation);
+                self.from_compile = findings;
+                self.sockets.retain(|name, _| table.listeners.contains_key(name));
+                let live: BTreeSet<&str> = table.routes().iter().map(|route| &*route.label).collect();
+                self.setup.metrics.retain_routes(|route| live.contains(route));
+                self.setup.live.store(table);
+            }
+            Err(error) => tracing::error!(%error, "the table cannot be compiled; what is in force stays"),
+        }
+    }
+
+    fn heard(&mut self, bound: Bound) {
+        let sockets = self.sockets.entry(bound.listener).or_default();
+        match bound.result {
+            Ok(address) => {
+                tracing::debug!(worker = bound.worker, %address, "listening");
+                sockets.open.insert(bound.worker);
+            }
+            Err(why) => sockets.failed = Some(why),
+        }
+    }
+
+    fn renew(&mut self) {
+        for store in self.setup.issuers.values() {
+            if let Err(error) = store.renew(Timestamp::now()) {
+                tracing::error!(%error, "a certificate cannot be renewed; trying again in a minute");
+            }
+        }
+    }
+
+    fn publish(&mut self, board: &Board) {
+        let mut findings: Vec<Diagnostic> =
+            [&self.from_reconcile, &self.from_compile, &self.from_material].into_iter().flatten().cloned().collect();
+        findings.extend(self.sockets.iter().filter_map(|(name, sockets)| {
+            let listener = self.desired.listeners.get(name)?;
+            let why = sockets.failed.as_ref()?;
+            let origin = listener.origin.clone();
+            Some(Diagnostic::error(listener.id.clone(), Reason::ListenerUnavailable, origin, why.as_str()))
+        }));
+        findings.extend(board.iter().filter_map(|(provider, state)| silent(*provider, state)));
+        findings.sort();
+        findings.dedup();
+        self.logged.log(&findings);
+
+        let providers: Vec<ProviderReport> =
+            board.iter().map(|(provider, state)| ProviderReport::of(*provider, state)).collect();
+        let not_ready_because = self.not_ready(board);
+        let loaded = self.certificates.loaded();
+        let configured = loaded.iter().map(|(id, c)| CertificateReport::configured(id, c, &self.desired)).collect();
+        let view = Arc::new(View {
+            generation: self.setup.live.load().generation,
+            desired: self.desired.clone(),
+            findings: Arc::new(findings),
+            providers,
+            configured,
+            issuers: self.setup.issuers.values().cloned().collect(),
+            ready: not_ready_because.is_none(),
+            not_ready_because,
+        });
+        self.setup.metrics.set_providers(&view.providers);
+        self.setup.metrics.set_problems(&view.findings);
+        let certificates = view.certificates();
+        let expiries = certificates.iter().map(|c| (c.name.as_str(), c.issuer.as_str(), c.not_after));
+        self.setup.metrics.set_certificates(expiries);
+        self.view.send_replace(view);
+    }
+
+    /// Ready when every provider that is on has answered once and every listener is open on every worker.
+    fn not_ready(&self, board: &Board) -> Option<String> {
+        if self.setup.leaving.is_cancelled() {
+            return Some("shutting down".into());
+        }
+        if let Some((provider, _)) = board.iter().find(|(_, state)| state.snapshot().is_none()) {
+            return Some(format!("provider {provider} has not answered yet"));
+        }
+        self.desired.listeners.keys().find_map(|name| match self.sockets.get(name) {
+            Some(Sockets { failed: Some(why), .. }) => Some(format!("listener {name}: {why}")),
+            Some(sockets) if sockets.open.len() >= self.setup.workers => None,
+            _ => Some(format!("listener {name} is being opened")),
+        })
+    }
+}
+
+fn silent(provider: Provider, state: &ProviderState) -> Option<Diagnostic> {
+    let ProviderState::Stale { last, why, .. } = state else { return None };
+    let subject = ObjectId::new(&Source::new(provider, None), Kind::Provider, provider.as_str());
+    let kept = if last.is_some() { "its last good state stays in force" } else { "it has never answered" };
+    let detail = format!("{why}; {kept}");
+    Some(Diagnostic::error(subject, diagnostic::Reason::ProviderUnavailable, Origin::Default, detail))
+}
+
+/// Sleeps until a moment, or for ever.
+async fn until(moment: Option<Timestamp>) {
+    match moment {
+        Some(moment) => {
+            let left = moment.duration_since(Timestamp::now());
+            tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,92 @@
+//! What is in force now: the one value that the admin API, the metrics, object status and the CLI read.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::model::snapshot::ProviderReport;
+use crate::model::{Diagnostic, ObjectId};
+use crate::reconcile::Desired;
+use crate::table::certificate::LoadedCertificate;
+
+use super::leaves::{LeafReport, LeafStore};
+
+/// Published after each turn, when the table that it describes is in force.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// Of the table.
+    pub generation: u64,
+    pub desired: Arc<Desired>,
+    /// Of every stage, sorted.
+    pub findings: Arc<Vec<Diagnostic>>,
+    pub providers: Vec<ProviderReport>,
+    /// Certificates that somebody brought.
+    pub configured: Vec<CertificateReport>,
+    /// What they have issued is asked of them when somebody looks: a handshake is no turn.
+    pub issuers: Vec<Arc<LeafStore>>,
+    pub ready: bool,
+    /// What `/readyz` says while it is not.
+    pub not_ready_because: Option<String>,
+}
+
+impl View {
+    /// Everything that clients may be shown, as of now.
+    pub fn certificates(&self) -> Vec<CertificateReport> {
+        let issued = self.issuers.iter().flat_map(|issuer| issuer.report());
+        issued.map(CertificateReport::issued).chain(self.configured.iter().cloned()).collect()
+    }
+}
+
+/// A certificate that handshakes are answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CertificateReport {
+    /// The host pattern that an issuer made it for, or the configured name.
+    pub name: String,
+    pub kind: CertificateKind,
+    /// The name of the issuer in the settings, or the issuer's distinguished name where it was configured.
+    pub issuer: String,
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+    /// Lower-case hex.
+    pub serial: String,
+    /// Its SANs.
+    pub hosts: Vec<String>,
+    pub origin: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateKind {
+    Issued,
+    Configured,
+}
+
+impl CertificateReport {
+    fn issued(leaf: LeafReport) -> CertificateReport {
+        let LeafReport { name, issuer, not_before, not_after, serial } = leaf;
+        CertificateReport {
+            hosts: vec![name.clone()],
+            name,
+            kind: CertificateKind::Issued,
+            issuer,
+            not_before,
+            not_after,
+            serial,
+            origin: "issued on demand".into(),
+        }
+    }
+
+    pub(super) fn configured(id: &ObjectId, loaded: &LoadedCertificate, desired: &Desired) -> CertificateReport {
+        CertificateReport {
+            name: id.to_string(),
+            kind: CertificateKind::Configured,
+            issuer: loaded.issuer.clone(),
+            hosts: loaded.names().iter().map(ToString::to_string).collect(),
+            not_before: loaded.not_before,
+            not_after: loaded.not_after,
+            serial: loaded.serial.clone(),
+            origin: desired.certificates.get(id).map(|c| c.origin.to_string()).unwrap_or_default(),
+        }
+    }
+}

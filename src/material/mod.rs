@@ -1,0 +1,3 @@
+//! What routes and policies are made of, as it changes: files today, URLs and names in DNS later.
+
+pub mod file;

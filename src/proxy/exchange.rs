@@ -1,0 +1,149 @@
+//! One request and its answer, from the head's arrival until the last byte is gone: what the log and the metrics say.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode, Uri, Version};
+use jiff::Timestamp;
+
+use crate::table::RouteAction;
+use crate::telemetry::access_log::{Record, TlsRecord};
+use crate::telemetry::metrics::InFlightGuard;
+
+use super::connection::Connection;
+use super::worker::LiveRoute;
+
+pub struct Exchange {
+    connection: Rc<Connection>,
+    _in_flight: InFlightGuard,
+    started: Instant,
+    time: Option<Timestamp>,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    host: Option<http::HeaderValue>,
+    user_agent: Option<http::HeaderValue>,
+    referer: Option<http::HeaderValue>,
+    pub request_bytes: Rc<Cell<u64>>,
+    pub response_bytes: u64,
+    pub status: StatusCode,
+    /// Why Portolan answered by itself, or why the answer broke off.
+    pub reason: Option<&'static str>,
+    pub detail: Option<String>,
+    pub route: Option<Rc<LiveRoute>>,
+    /// Index into the route's endpoints.
+    pub endpoint: Option<usize>,
+    pub upstream_duration: Option<Duration>,
+}
+
+impl Exchange {
+    pub fn begin(connection: &Rc<Connection>, head: &http::request::Parts) -> Box<Exchange> {
+        let logged = connection.worker.log.is_some();
+        let keep = |name: http::HeaderName| head.headers.get(name).filter(|_| logged).cloned();
+        Box::new(Exchange {
+            _in_flight: connection.worker.metrics.in_flight(),
+            started: Instant::now(),
+            time: logged.then(Timestamp::now),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            version: head.version,
+            host: keep(http::header::HOST),
+            user_agent: keep(http::header::USER_AGENT),
+            referer: keep(http::header::REFERER),
+            request_bytes: Rc::new(Cell::new(0)),
+            response_bytes: 0,
+            status: StatusCode::OK,
+            reason: None,
+            detail: None,
+            route: None,
+            endpoint: None,
+            upstream_duration: None,
+            connection: connection.clone(),
+        })
+    }
+
+    pub fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The endpoint stopped in the middle of its answer.
+    pub fn broken(&mut self, error: &hyper::Error) {
+        self.reason = Some("EndpointReset");
+        self.detail = Some(error.to_string());
+    }
+
+    fn log(&self, duration: Duration) {
+        let (Some(log), Some(time)) = (&self.connection.worker.log, self.time) else { return };
+        let host_header = self.host.as_ref().and_then(|host| host.to_str().ok());
+        let host = self.uri.authority().map(|authority| authority.as_str()).or(host_header);
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        let upstream = self.route.as_ref().and_then(|route| match &route.entry.action {
+            RouteAction::Forward(upstream) => Some(upstream),
+            RouteAction::Deny(_) => None,
+        });
+        let endpoint = self.endpoint.and_then(|index| upstream.and_then(|upstream| upstream.endpoints.get(index)));
+        let tls = self.connection.tls.as_ref().map(|tls| TlsRecord {
+            version: tls.version,
+            cipher: tls.cipher,
+            sni: tls.sni.as_deref(),
+            resumed: Some(tls.resumed),
+        });
+        log.write(&Record {
+            time,
+            client: self.connection.vouched.peer(),
+            listener: self.connection.listener.as_str(),
+            protocol: protocol(self.version),
+            method: self.method.as_str(),
+            host: host.unwrap_or(""),
+            path,
+            status: self.status.as_u16(),
+            request_bytes: self.request_bytes.get(),
+            response_bytes: self.response_bytes,
+            duration,
+            upstream_duration: self.upstream_duration,
+            route: self.route.as_ref().map(|route| &*route.entry.label),
+            service: upstream.map(|upstream| &*upstream.label),
+            endpoint: endpoint.map(|endpoint| &*endpoint.name),
+            tls,
+            reason: self.reason,
+            user_agent: self.user_agent.as_ref().map(http::HeaderValue::as_bytes),
+            referer: self.referer.as_ref().map(http::HeaderValue::as_bytes),
+        });
+    }
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange").field("uri", &self.uri).field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let duration = self.started.elapsed();
+        let metrics = &self.connection.worker.metrics;
+        if let Some(route) = &self.route {
+            route.cells.record(self.status.as_u16(), duration);
+        }
+        if let Some(reason) = self.reason {
+            metrics.refusal(reason);
+            if let Some(detail) = &self.detail {
+                tracing::debug!(reason, detail, uri = %self.uri, "answered by Portolan");
+            }
+        }
+        self.log(duration);
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    }
+}

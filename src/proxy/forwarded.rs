@@ -1,0 +1,234 @@
+//! Headers that say who the client is, and those that end at this hop.
+//!
+//! Inbound copies of both, and of identity headers, are stripped in every spelling unless the peer is a trusted proxy:
+//! what an endpoint reads there is Portolan's word. RFC 7239 (Forwarded), RFC 9110 §7.6.1 (hop-by-hop).
+
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{CONNECTION, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_SERVER: HeaderName = HeaderName::from_static("x-forwarded-server");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// By what an inbound name starts, once `_` is read as `-`, it says who somebody is.
+const VOUCHING: [&str; 7] =
+    ["forwarded", "x-real-ip", "client-cert", "x-client-cert", "ssl-client-", "x-ssl-client-", "x-forwarded"];
+
+/// What is the same for every request of a connection, made once.
+#[derive(Debug)]
+pub struct Vouched {
+    peer: SocketAddr,
+    peer_text: HeaderValue,
+    proto: HeaderValue,
+    port: HeaderValue,
+    server: HeaderValue,
+    trusted: bool,
+}
+
+impl Vouched {
+    /// `server` is this machine's name.
+    pub fn new(peer: SocketAddr, tls: bool, port: u16, server: &HeaderValue, trusted_proxies: &[IpNet]) -> Vouched {
+        // A v4 client on a dual-stack socket is a v4 client.
+        let ip = peer.ip().to_canonical();
+        let text = |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Vouched {
+            peer: SocketAddr::new(ip, peer.port()),
+            peer_text: text(ip.to_string()),
+            proto: HeaderValue::from_static(if tls { "https" } else { "http" }),
+            port: text(port.to_string()),
+            server: server.clone(),
+            trusted: trusted_proxies.iter().any(|net| net.contains(&ip)),
+        }
+    }
+
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Replaces what the client claims by what is known; behind a trusted proxy, adds to it.
+    pub fn apply(&self, headers: &mut HeaderMap, authority: &HeaderValue) {
+        if !self.trusted {
+            strip_vouching(headers);
+        }
+        let chain = chain(headers, &X_FORWARDED_FOR, &self.peer_text);
+        headers.insert(X_FORWARDED_FOR, chain);
+        let forwarded = chain_text(headers, &FORWARDED, self.element(authority));
+        headers.insert(FORWARDED, forwarded);
+        for (name, value) in [
+            (X_FORWARDED_PROTO, &self.proto),
+            (X_FORWARDED_HOST, authority),
+            (X_FORWARDED_PORT, &self.port),
+            (X_REAL_IP, &self.peer_text),
+        ] {
+            headers.entry(name).or_insert_with(|| value.clone());
+        }
+        headers.insert(X_FORWARDED_SERVER, self.server.clone());
+    }
+
+    /// RFC 7239 §4: an IPv6 address stands in brackets and quotes.
+    fn element(&self, authority: &HeaderValue) -> String {
+        let mut element = String::with_capacity(64);
+        let _ = match self.peer.ip() {
+            IpAddr::V4(ip) => write!(element, "for={ip}"),
+            IpAddr::V6(ip) => write!(element, "for=\"[{ip}]\""),
+        };
+        if let Ok(host) = authority.to_str() {
+            let _ = write!(element, ";host=\"{host}\"");
+        }
+        let _ = write!(element, ";proto={}", self.proto.to_str().unwrap_or("http"));
+        element
+    }
+}
+
+fn chain(headers: &HeaderMap, name: &HeaderName, last: &HeaderValue) -> HeaderValue {
+    if !headers.contains_key(name) {
+        return last.clone();
+    }
+    chain_text(headers, name, last.to_str().unwrap_or("unknown").to_string())
+}
+
+fn chain_text(headers: &HeaderMap, name: &HeaderName, last: String) -> HeaderValue {
+    let mut text = String::new();
+    for value in headers.get_all(name) {
+        if let Ok(value) = value.to_str() {
+            text.push_str(value);
+            text.push_str(", ");
+        }
+    }
+    text.push_str(&last);
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+/// Removes every inbound header that vouches for somebody.
+fn strip_vouching(headers: &mut HeaderMap) {
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| vouches(name.as_str())).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
+}
+
+fn vouches(name: &str) -> bool {
+    // Nearly every header is told apart by its first letter.
+    if !matches!(name.as_bytes().first(), Some(b'x' | b'f' | b'c' | b's')) {
+        return false;
+    }
+    VOUCHING.iter().any(|prefix| {
+        name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
+    })
+}
+
+/// Removes what ends at this hop: the named headers and whatever `Connection` lists.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let listed: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            // What frames the message or names its target is nobody's to remove.
+            .filter(|name| *name != HOST && *name != http::header::CONTENT_LENGTH)
+            .collect();
+        for name in listed {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vouched(peer: &str, trusted: &[&str]) -> Vouched {
+        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().expect("net")).collect();
+        Vouched::new(peer.parse().expect("peer"), true, 443, &HeaderValue::from_static("edge"), &trusted)
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(name.parse::<HeaderName>().expect("name"), value.parse().expect("value"));
+        }
+        headers
+    }
+
+    const HOST_TEXT: HeaderValue = HeaderValue::from_static("a.example:8443");
+
+    #[test]
+    fn a_strangers_claims_are_replaced_in_every_spelling() {
+        let mut h = headers(&[
+            ("X-Forwarded-For", "6.6.6.6"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("X-Forwarded-Proto", "http"),
+            ("Forwarded", "for=6.6.6.6"),
+            ("X-Real-Ip", "6.6.6.6"),
+            ("Client-Cert", ":x:"),
+            ("X-Forwarded-Tls-Client-Cert", "x"),
+            ("X_Forwarded_Client_Cert", "x"),
+            ("ssl-client-verify", "SUCCESS"),
+            ("X-Custom", "kept"),
+        ]);
+        vouched("[::ffff:10.1.2.3]:999", &["192.168.0.0/16"]).apply(&mut h, &HOST_TEXT);
+        assert!(h.values().all(|value| value != "6.6.6.6" && value != "x" && value != ":x:" && value != "SUCCESS"));
+        assert_eq!(h["x-forwarded-for"], "10.1.2.3");
+        assert_eq!(h["forwarded"], "for=10.1.2.3;host=\"a.example:8443\";proto=https");
+        assert_eq!(
+            (&h["x-forwarded-proto"], &h["x-forwarded-port"]),
+            (&"https".parse().unwrap(), &"443".parse().unwrap())
+        );
+        assert_eq!(
+            (&h["x-real-ip"], &h["x-forwarded-server"]),
+            (&"10.1.2.3".parse().unwrap(), &"edge".parse().unwrap())
+        );
+        assert_eq!(h["x-forwarded-host"], "a.example:8443");
+        assert_eq!(h["x-custom"], "kept");
+    }
+
+    #[test]
+    fn a_trusted_proxys_word_is_kept_and_added_to() {
+        let mut h = headers(&[("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-Proto", "http"), ("X-Real-Ip", "6.6.6.6")]);
+        vouched("10.1.2.3:999", &["10.0.0.0/8"]).apply(&mut h, &HOST_TEXT);
+        assert_eq!(h["x-forwarded-for"], "6.6.6.6, 10.1.2.3");
+        assert_eq!(h["x-forwarded-proto"], "http");
+        assert_eq!(h["x-real-ip"], "6.6.6.6");
+    }
+
+    #[test]
+    fn an_ipv6_client_is_quoted_in_forwarded() {
+        let mut h = HeaderMap::new();
+        vouched("[2001:db8::1]:5", &[]).apply(&mut h, &HOST_TEXT);
+        assert_eq!(h["forwarded"], "for=\"[2001:db8::1]\";host=\"a.example:8443\";proto=https");
+    }
+
+    #[test]
+    fn hop_by_hop_headers_end_here() {
+        let mut h = headers(&[
+            ("Connection", "close, X-Secret, Host"),
+            ("X-Secret", "1"),
+            ("Keep-Alive", "timeout=5"),
+            ("Proxy-Connection", "keep-alive"),
+            ("TE", "trailers"),
+            ("Upgrade", "websocket"),
+            ("Host", "a"),
+            ("X-Kept", "1"),
+        ]);
+        strip_hop_by_hop(&mut h);
+        let mut left: Vec<&str> = h.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["host", "x-kept"]);
+    }
+}

@@ -1,0 +1,112 @@
+//! TLS from the client hello to the stream.
+//!
+//! ```text
+//! ClientHello ─▶ SNI ─▶ table: scope ─▶ certificate ─▶ config ─▶ TlsStream + TlsFacts
+//!                            └─ none: unrecognized_name alert
+//! ```
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustls::server::Acceptor;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::model::certificate::LeafName;
+use crate::table::TableListener;
+use crate::table::tls::{CertificateSource, TlsKeyed, TlsScope};
+
+/// What is known of a connection once its handshake is over.
+#[derive(Debug)]
+pub struct TlsFacts {
+    /// Lower-case, without trailing dot.
+    pub sni: Option<Arc<str>>,
+    /// What the handshake was bound to: a request for a host with another key is misdirected.
+    pub keyed: Arc<TlsKeyed>,
+    pub version: &'static str,
+    pub cipher: &'static str,
+    pub resumed: bool,
+    pub h2: bool,
+}
+
+/// Why a handshake came to nothing. `reason` is a metric label.
+#[derive(Debug)]
+pub struct HandshakeError {
+    pub reason: &'static str,
+    pub detail: String,
+}
+
+/// A fatal `unrecognized_name` alert (RFC 6066 §3) as a record: rustls has no way to send one before a config is chosen.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+pub async fn handshake(
+    stream: TcpStream,
+    local: SocketAddr,
+    listener: &Rc<Arc<TableListener>>,
+) -> Result<(TlsStream<TcpStream>, TlsFacts), HandshakeError> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
+        .await
+        .map_err(|error| HandshakeError { reason: "hello", detail: error.to_string() })?;
+    let sni: Option<Arc<str>> = start
+        .client_hello()
+        .server_name()
+        .map(|name| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into());
+    let scope = match &sni {
+        Some(_) => listener.scope(sni.as_deref()).clone(),
+        None => addressed(listener, local),
+    };
+    let certificate = match scope.certificate.certificate() {
+        Ok(certificate) => certificate,
+        Err(why) => {
+            let mut io = start.io;
+            // Best effort: the client may be gone.
+            let _ = io.write_all(&UNRECOGNIZED_NAME).await;
+            let _ = io.shutdown().await;
+            let name = sni.as_deref().unwrap_or("no server name");
+            return Err(HandshakeError { reason: "unrecognized_name", detail: format!("{name}: {why}") });
+        }
+    };
+    let stream = start
+        .into_stream(scope.keyed.config(certificate))
+        .await
+        .map_err(|error| HandshakeError { reason: reason(&error), detail: error.to_string() })?;
+    let (_, session) = stream.get_ref();
+    let facts = TlsFacts {
+        sni,
+        keyed: scope.keyed,
+        version: match session.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => "TLSv1.2",
+        },
+        cipher: session.negotiated_cipher_suite().map_or("", |suite| suite.suite().as_str().unwrap_or("")),
+        resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+        h2: session.alpn_protocol() == Some(b"h2"),
+    };
+    Ok((stream, facts))
+}
+
+/// A client that names nobody is served under the address it came to.
+fn addressed(listener: &TableListener, local: SocketAddr) -> TlsScope {
+    let ip = local.ip().to_canonical();
+    let named = listener.scope(Some(&ip.to_string())).clone();
+    if let CertificateSource::None = named.certificate {
+        let certificate = CertificateSource::Issued { name: LeafName::Ip(ip), issuers: listener.issuers.clone() };
+        return TlsScope { certificate, ..named };
+    }
+    named
+}
+
+/// The metric label of a failed handshake: few, and none that a client can make up.
+fn reason(error: &std::io::Error) -> &'static str {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::AlertReceived(_)) => "client_alert",
+        Some(rustls::Error::PeerIncompatible(_)) => "incompatible",
+        Some(rustls::Error::NoApplicationProtocol) => "alpn",
+        Some(_) => "protocol",
+        None => "closed",
+    }
+}

@@ -1,0 +1,177 @@
+//! What the proxy shall do: every reference an [`ObjectId`] that is there, sorted, comparable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::model::certificate::Certificate;
+use crate::model::diagnostic::{Denial, Origin};
+use crate::model::host::HostPattern;
+use crate::model::id::{Name, ObjectId, Source};
+use crate::model::listener::Listener;
+use crate::model::middleware::MiddlewareKind;
+use crate::model::route::RouteMatch;
+use crate::model::schema::TlsVersion;
+use crate::model::service::Endpoint;
+
+use super::contend::United;
+use super::holders::Held;
+use super::resolve::Resolved;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Desired {
+    pub listeners: BTreeMap<Name, Listener>,
+    pub routes: BTreeMap<ObjectId, DesiredRoute>,
+    pub services: BTreeMap<ObjectId, ServiceFacts>,
+    pub middlewares: BTreeMap<ObjectId, MiddlewareKind>,
+    pub certificates: BTreeMap<ObjectId, Certificate>,
+    pub hosts: BTreeMap<HostPattern, HostFacts>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct DesiredRoute {
+    pub id: ObjectId,
+    pub origin: Origin,
+    pub source: Source,
+    pub created: Timestamp,
+    pub priority: i64,
+    pub middlewares: Vec<ObjectId>,
+    /// Named by the route, whether or not it can be enforced yet.
+    pub policy: Option<Arc<str>>,
+    pub action: Action,
+    /// Where it stands. Empty = left out everywhere, unless it is part of another.
+    pub claims: Vec<Claim>,
+    /// Routes of its namespace that it is one with (rule (a)): its endpoints answer there.
+    pub part_of: BTreeSet<ObjectId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    Serve,
+    Deny(Denial),
+}
+
+/// One match on one listener, and whose endpoints answer there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claim {
+    pub listener: Name,
+    pub matched: RouteMatch,
+    pub services: Vec<ObjectId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceFacts {
+    pub origin: Origin,
+    pub endpoints: Vec<Endpoint>,
+    pub absent: Option<Denial>,
+}
+
+/// What holds for a whole host: its holder's word.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    pub holders: BTreeSet<Source>,
+    /// The holder's alone: no other tenant's wildcard or any-host route matches its requests.
+    pub protected: bool,
+    pub tls: HostTls,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostTls {
+    /// Named by a route of the holder.
+    pub certificate: Option<ObjectId>,
+    /// Tried in order.
+    pub issuers: Vec<Name>,
+    pub min_version: Option<TlsVersion>,
+    /// The client-certificate policies that the holder's routes name: the content of the client-auth key.
+    pub policies: BTreeSet<Arc<str>>,
+}
+
+impl HostFacts {
+    pub fn held_by(&self, source: &Source) -> bool {
+        self.holders.contains(source) || (source.is_operator() && self.holders.iter().any(Source::is_operator))
+    }
+}
+
+pub(super) fn assemble(
+    resolved: Resolved,
+    units: Vec<United>,
+    held: BTreeMap<HostPattern, Held>,
+    default_issuers: &[Name],
+) -> Desired {
+    let Resolved { listeners, routes, services, middlewares, certificates } = resolved;
+    let mut claims: BTreeMap<usize, Vec<Claim>> = BTreeMap::new();
+    let mut part_of: BTreeMap<usize, BTreeSet<ObjectId>> = BTreeMap::new();
+    for United { listener, matched, leader, joined, services, owners: _ } in units {
+        for index in joined {
+            part_of.entry(index).or_default().insert(routes[leader].route.id.clone());
+        }
+        claims.entry(leader).or_default().push(Claim { listener, matched, services: services.into_iter().collect() });
+    }
+    let mut hosts: BTreeMap<HostPattern, HostFacts> = held
+        .into_iter()
+        .map(|(host, held)| {
+            let facts = HostFacts { holders: held.holders, protected: held.protected, tls: HostTls::default() };
+            (host, facts)
+        })
+        .collect();
+
+    let mut desired = Desired {
+        listeners,
+        services: services
+            .into_iter()
+            .map(|(id, s)| (id, ServiceFacts { origin: s.origin, endpoints: s.endpoints, absent: s.absent }))
+            .collect(),
+        middlewares: middlewares
+            .into_iter()
+            .filter(|(_, middleware)| middleware.denied.is_none())
+            .map(|(id, middleware)| (id, middleware.kind))
+            .collect(),
+        certificates: certificates.into_iter().filter(|(_, certificate)| certificate.denied.is_none()).collect(),
+        ..Desired::default()
+    };
+    for (index, resolved) in routes.into_iter().enumerate() {
+        let source = resolved.source();
+        let claims = claims.remove(&index).unwrap_or_default();
+        for claim in &claims {
+            let facts = hosts.entry(claim.matched.host.clone()).or_default();
+            if !facts.held_by(&source) {
+                continue;
+            }
+            let HostTls { certificate, issuers, min_version, policies } = &mut facts.tls;
+            policies.extend(resolved.route.mtls.iter().map(|policy| Arc::from(policy.as_str())));
+            if let Some(tls) = &resolved.route.tls {
+                *min_version = (*min_version).max(tls.min_version);
+                if certificate.is_none() {
+                    *certificate = resolved.certificate.clone();
+                }
+                if issuers.is_empty() {
+                    issuers.extend(tls.issuer.clone());
+                }
+            }
+        }
+        let route = resolved.route;
+        desired.routes.insert(
+            route.id.clone(),
+            DesiredRoute {
+                id: route.id,
+                origin: route.origin,
+                source,
+                created: route.created,
+                priority: route.priority,
+                middlewares: resolved.middlewares,
+                policy: route.mtls.map(|policy| policy.as_str().into()),
+                action: route.denied.map_or(Action::Serve, Action::Deny),
+                claims,
+                part_of: part_of.remove(&index).unwrap_or_default(),
+            },
+        );
+    }
+    for facts in hosts.values_mut() {
+        if facts.tls.issuers.is_empty() {
+            facts.tls.issuers = default_issuers.to_vec();
+        }
+    }
+    desired.hosts = hosts;
+    desired
+}

@@ -1,0 +1,258 @@
+//! The golden cases of reconcile and compile: `tests/golden/reconcile/<case>/in.yaml` must give `out.yaml`.
+//!
+//! A case lists sources with the documents they wrote; the output says where each route stands, who holds each host, and
+//! every finding; then, through the compiled table, who answers what. `PORTOLAN_GOLDEN=write` writes the outputs anew;
+//! what changed in them is then to be read before it is committed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{Action, Inputs, Outcome, reconcile};
+use crate::config::tree::Tree;
+use crate::config::{read, yaml};
+use crate::model::diagnostic::Origin;
+use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
+use crate::model::ledger::{Hold, Ledger};
+use crate::model::listener::{Listener, ListenerTimeouts};
+use crate::model::route::Replica;
+use crate::model::service::Endpoint;
+use crate::model::snapshot::Snapshot;
+use crate::provider::lower::{self, Author};
+use crate::table::{Materials, RouteAction, Table, compile};
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Case {
+    /// What the case shows, for its reader.
+    about: String,
+    /// Seconds since the epoch.
+    now: i64,
+    ledger: BTreeMap<String, HoldSpec>,
+    sources: Vec<SourceSpec>,
+    /// `host path` pairs to look up in the compiled table.
+    ask: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HoldSpec {
+    namespace: String,
+    #[serde(default)]
+    idle_since: Option<i64>,
+    #[serde(default)]
+    matches: Vec<String>,
+    #[serde(default)]
+    protected: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SourceSpec {
+    provider: Option<Provider>,
+    namespace: Option<String>,
+    /// Makes the document a container's labels.
+    container: Option<String>,
+    /// The service that the container is a replica of.
+    service: Option<String>,
+    created: i64,
+    /// Service to the address of its endpoint; for what an engine would discover.
+    endpoints: BTreeMap<String, String>,
+}
+
+#[test]
+fn every_golden_case_reconciles_to_its_output() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/reconcile");
+    let mut cases: Vec<PathBuf> =
+        std::fs::read_dir(&root).expect("cases").map(|entry| entry.expect("entry").path()).collect();
+    cases.sort();
+    assert!(cases.len() >= 15, "the cases are not where they should be: {cases:?}");
+    let write = std::env::var("PORTOLAN_GOLDEN").is_ok_and(|mode| mode == "write");
+    let mut differ = Vec::new();
+    for case in &cases {
+        let out = printed(&case.join("in.yaml"), false);
+        let reversed = printed(&case.join("in.yaml"), true);
+        assert_eq!(out, reversed, "{}: the order of the input matters", case.display());
+        let expected = case.join("out.yaml");
+        if write {
+            std::fs::write(&expected, &out).expect("writable");
+        } else if std::fs::read_to_string(&expected).unwrap_or_default() != out {
+            differ.push(format!("{}:\n{out}", case.display()));
+        }
+    }
+    assert!(differ.is_empty(), "not as golden (PORTOLAN_GOLDEN=write writes them anew):\n{}", differ.join("\n"));
+}
+
+fn seconds(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).expect("a time")
+}
+
+/// The case and, beside it, each source's document as a tree of its own.
+fn read_case(path: &Path) -> (Case, Vec<Tree>) {
+    let text = std::fs::read_to_string(path).expect("readable");
+    let mut tree = yaml::parse(&"in.yaml".into(), &text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut documents = Vec::new();
+    if let crate::config::tree::Node::Map(entries) = &mut tree.node {
+        for entry in entries.iter_mut().filter(|entry| entry.key == "sources") {
+            if let crate::config::tree::Node::Seq(sources) = &mut entry.value.node {
+                for source in sources {
+                    let document = source.take("document").map(|entry| entry.value);
+                    documents.push(document.unwrap_or_else(|| Tree::map(Origin::Default)));
+                }
+            }
+        }
+    }
+    (read::strict(&tree).unwrap_or_else(|fault| panic!("{}: {fault}", path.display())), documents)
+}
+
+fn listeners() -> Vec<Listener> {
+    [("http", 80, false), ("https", 443, true)]
+        .map(|(name, port, tls)| Listener {
+            id: ObjectId::new(&Source::new(Provider::Settings, None), Kind::Listener, name),
+            name: Name::normalised(name),
+            origin: Origin::Default,
+            address: format!(":{port}").parse().expect("an address"),
+            tls,
+            redirect: None,
+            public_port: None,
+            trusted_proxies: Vec::new(),
+            timeouts: ListenerTimeouts::default(),
+        })
+        .to_vec()
+}
+
+fn snapshots(case: &Case, documents: &[Tree], reversed: bool) -> BTreeMap<Provider, Arc<Snapshot>> {
+    let mut snapshots: BTreeMap<Provider, Snapshot> = BTreeMap::new();
+    let settings = snapshots.entry(Provider::Settings).or_insert_with(|| Snapshot::empty(Provider::Settings));
+    settings.listeners = listeners();
+    for (spec, document) in case.sources.iter().zip(documents) {
+        let provider = spec.provider.unwrap_or(Provider::Docker);
+        let author = Author {
+            source: Source::new(provider, spec.namespace.as_deref().map(Into::into)),
+            created: seconds(spec.created),
+            replica: spec.container.as_deref().map(|container| Replica {
+                created: seconds(spec.created),
+                container: container.into(),
+                service: spec.service.as_deref().unwrap_or(container).into(),
+            }),
+        };
+        let mut lowered = Snapshot::empty(provider);
+        for section in document.entries() {
+            let kind = lower::section_kind(&section.key).expect("a section");
+            for entry in section.value.entries() {
+                if kind == Kind::Service && !author.source.is_operator() {
+                    let service = lower::service(&entry.key, &entry.value, &author, &mut lowered.findings).1;
+                    lowered.services.push(service);
+                } else {
+                    lower::object(kind, &entry.key, &entry.value, &author, &mut lowered, &mut Vec::new());
+                }
+            }
+        }
+        for service in &mut lowered.services {
+            if let Some(address) = spec.endpoints.get(&*service.id.name) {
+                let name = spec.container.as_deref().unwrap_or(address);
+                service.endpoints = vec![Endpoint { address: address.parse().expect("address"), name: name.into() }];
+            }
+        }
+        snapshots.entry(provider).or_insert_with(|| Snapshot::empty(provider)).absorb(lowered);
+    }
+    for snapshot in snapshots.values_mut().filter(|_| reversed) {
+        snapshot.routes.reverse();
+        snapshot.services.reverse();
+        snapshot.middlewares.reverse();
+    }
+    snapshots.into_iter().map(|(provider, snapshot)| (provider, Arc::new(snapshot))).collect()
+}
+
+fn printed(path: &Path, reversed: bool) -> String {
+    let (case, documents) = read_case(path);
+    let snapshots = snapshots(&case, &documents, reversed);
+    let holds = case.ledger.iter().map(|(host, hold)| {
+        let holder = Source::new(Provider::Docker, Some(hold.namespace.as_str().into()));
+        let HoldSpec { idle_since, matches, protected, .. } = hold;
+        let hold = Hold {
+            holder,
+            since: Timestamp::UNIX_EPOCH,
+            idle_since: idle_since.map(seconds),
+            matches: matches.iter().cloned().collect(),
+            protected: *protected,
+        };
+        (host.clone(), hold)
+    });
+    let ledger = Ledger { holds: holds.collect() };
+    let now = seconds(case.now);
+    let Outcome { desired, ledger, lapse, findings } =
+        reconcile(Inputs { snapshots: &snapshots, ledger: &ledger, now, default_issuers: &[] });
+
+    let mut out = format!("about: {}\n", serde_json::Value::String(case.about));
+    let mut list = |name: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            let _ = writeln!(out, "{name}:");
+        }
+        for line in lines {
+            let _ = writeln!(out, "- {}", serde_json::Value::String(line));
+        }
+    };
+    let routes = desired.routes.values().map(|route| {
+        let stands: Vec<String> = route
+            .claims
+            .iter()
+            .map(|claim| {
+                let endpoints: Vec<String> = claim
+                    .services
+                    .iter()
+                    .filter_map(|id| desired.services.get(id))
+                    .flat_map(|service| service.endpoints.iter().map(|e| e.address.to_string()))
+                    .collect();
+                format!("{} {} -> [{}]", claim.listener, claim.matched, endpoints.join(" "))
+            })
+            .collect();
+        let what = match (&route.action, stands.is_empty()) {
+            (_, true) if route.part_of.is_empty() => "left out".to_string(),
+            (_, true) => {
+                format!("is part of {}", route.part_of.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+            }
+            (Action::Deny(denial), _) => format!("denied {}", denial.reason),
+            (Action::Serve, _) => "serves".to_string(),
+        };
+        format!("{}: {what} {}", route.id, stands.join(", ")).trim_end().to_string()
+    });
+    list("routes", routes.collect());
+    let hosts = desired.hosts.iter().map(|(host, facts)| {
+        let holders: Vec<String> = facts.holders.iter().map(ToString::to_string).collect();
+        let protected = if facts.protected { ", protected" } else { "" };
+        format!("{host}: {}{protected}", holders.join(" "))
+    });
+    list("hosts", hosts.collect());
+    let holds = ledger.holds.iter().map(|(host, hold)| {
+        let idle = hold.idle_since.map_or(String::new(), |idle| format!(", idle since {}", idle.as_second()));
+        format!("{host}: {}{idle}", hold.holder)
+    });
+    list("ledger", holds.collect());
+    list("lapse", lapse.map(|lapse| lapse.as_second().to_string()).into_iter().collect());
+    list("findings", findings.iter().map(|f| format!("{:?} {f}", f.severity)).collect());
+
+    let issuers = BTreeMap::new();
+    let certificates = BTreeMap::new();
+    let materials =
+        Materials { certificates: &certificates, issuers: &issuers, default_certificate: None, default_issuers: &[] };
+    let table = compile(&desired, materials, &Table::empty()).expect("compiles").table;
+    let answers = case.ask.iter().map(|ask| {
+        let (host, path) = ask.split_once(' ').expect("host and path");
+        let listener = &table.listeners[&Name::normalised("https")];
+        let answer = match listener.lookup(host, path).map(|index| table.route(index)) {
+            None => "404".to_string(),
+            Some(entry) => match &entry.action {
+                RouteAction::Deny(denial) => format!("503 {} by {}", denial.reason, entry.label),
+                RouteAction::Forward(_) => entry.label.to_string(),
+            },
+        };
+        format!("{ask}: {answer}")
+    });
+    list("answers", answers.collect());
+    out
+}

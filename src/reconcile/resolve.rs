@@ -1,0 +1,198 @@
+//! Names become ObjectIds, or the route that uses them is denied.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::certificate::Certificate;
+use crate::model::diagnostic::{Denial, Diagnostic, Reason};
+use crate::model::id::{Kind, Name, NameRef, ObjectId, Provider, RefScope, Source};
+use crate::model::listener::Listener;
+use crate::model::middleware::Middleware;
+use crate::model::route::Route;
+use crate::model::service::Service;
+
+use super::gather::Gathered;
+
+/// Everything by id, and routes whose references are ids.
+pub(super) struct Resolved {
+    pub listeners: BTreeMap<Name, Listener>,
+    pub routes: Vec<ResolvedRoute>,
+    pub services: BTreeMap<ObjectId, Service>,
+    pub middlewares: BTreeMap<ObjectId, Middleware>,
+    pub certificates: BTreeMap<ObjectId, Certificate>,
+}
+
+pub(super) struct ResolvedRoute {
+    pub route: Route,
+    pub listeners: BTreeSet<Name>,
+    pub middlewares: Vec<ObjectId>,
+    /// Present unless the route is denied.
+    pub service: Option<ObjectId>,
+    pub certificate: Option<ObjectId>,
+}
+
+impl ResolvedRoute {
+    pub fn source(&self) -> Source {
+        self.route.id.source()
+    }
+}
+
+pub(super) fn resolve(gathered: Gathered, findings: &mut Vec<Diagnostic>) -> Resolved {
+    let Gathered { listeners, routes, services, middlewares, certificates } = gathered;
+    let mut resolved =
+        Resolved { listeners, routes: Vec::with_capacity(routes.len()), services, middlewares, certificates };
+    for middleware in resolved.middlewares.values().filter(|middleware| !middleware.id.provider.is_operator()) {
+        if let Some((id, _)) = operators(&resolved.middlewares, Kind::Middleware, &middleware.id.name) {
+            let detail = format!("the operator's {id} has that name and is used instead; rename this one");
+            let diagnostic =
+                Diagnostic::warning(middleware.id.clone(), Reason::NameTaken, middleware.origin.clone(), detail);
+            findings.push(diagnostic.relating(id));
+        }
+    }
+    for route in routes {
+        let route = resolved.one(route, findings);
+        resolved.routes.push(route);
+    }
+    resolved
+}
+
+impl Resolved {
+    fn one(&self, mut route: Route, findings: &mut Vec<Diagnostic>) -> ResolvedRoute {
+        let mut deny = |route: &mut Route, field: &str, reason: Reason, detail: String| {
+            let id = route.id.clone();
+            findings.push(Diagnostic::error(id, reason, route.origin.clone(), detail.as_str()).on(field));
+            route.denied.get_or_insert_with(|| Denial::new(reason, detail));
+        };
+        let source = route.id.source();
+
+        let listeners = match &route.listeners {
+            None => self.listeners.values().filter(|l| l.tls).map(|l| l.name.clone()).collect(),
+            Some(names) => names.iter().filter(|name| self.listeners.contains_key(*name)).cloned().collect(),
+        };
+        let mut listeners: BTreeSet<Name> = listeners;
+        for name in route.listeners.clone().unwrap_or_default() {
+            if !self.listeners.contains_key(&name) {
+                let known: Vec<&str> = self.listeners.keys().map(Name::as_str).collect();
+                let detail = format!("there is no listener \"{name}\"; there are {}", known.join(", "));
+                deny(&mut route, "listeners", Reason::Unresolved, detail);
+            }
+        }
+        if route.denied.is_some() && listeners.is_empty() {
+            // A denial stands wherever the route might have been meant to stand.
+            listeners = self.listeners.values().filter(|l| l.tls).map(|l| l.name.clone()).collect();
+        }
+        if route.mtls.is_some() {
+            let plain = std::mem::take(&mut listeners);
+            listeners = plain.iter().filter(|name| self.listeners.get(*name).is_some_and(|l| l.tls)).cloned().collect();
+            if listeners.is_empty() && !plain.is_empty() {
+                // Closed where it asked to stand: nothing else answers for it there.
+                listeners = plain;
+                let detail = "a route with a client-certificate policy is never served on a plain listener";
+                deny(&mut route, "listeners", Reason::NoListener, detail.into());
+            }
+        }
+        if listeners.is_empty() {
+            let detail = "no listener serves it: it needs a TLS listener, or names a plain one that may serve it";
+            deny(&mut route, "listeners", Reason::NoListener, detail.into());
+        }
+
+        let mut middlewares = Vec::with_capacity(route.middlewares.len());
+        for reference in route.middlewares.clone() {
+            match lookup(&self.middlewares, Kind::Middleware, &reference, &source) {
+                Ok((id, middleware)) => match &middleware.denied {
+                    None => middlewares.push(id),
+                    Some(denial) => {
+                        let detail = format!("middleware {id} is unusable: {}", denial.detail);
+                        deny(&mut route, "use", denial.reason, detail);
+                    }
+                },
+                Err(detail) => deny(&mut route, "use", Reason::Unresolved, detail),
+            }
+        }
+
+        let mut service = None;
+        let reference = route.service.clone();
+        match lookup(&self.services, Kind::Service, &reference, &source) {
+            Ok((id, found)) => match &found.denied {
+                None => service = Some(id),
+                Some(denial) => {
+                    let detail = format!("service {id} is unusable: {}", denial.detail);
+                    deny(&mut route, "service", denial.reason, detail);
+                }
+            },
+            // A route that is closed already says why; that it names no service adds nothing.
+            Err(_) if route.denied.is_some() => {}
+            Err(detail) => deny(&mut route, "service", Reason::Unresolved, detail),
+        }
+
+        let mut certificate = None;
+        if let Some(reference) = route.tls.as_ref().and_then(|tls| tls.certificate.clone()) {
+            match lookup(&self.certificates, Kind::Certificate, &reference, &source) {
+                Ok((id, found)) => match &found.denied {
+                    None => certificate = Some(id),
+                    Some(denial) => {
+                        let detail = format!("certificate {id} is unusable: {}", denial.detail);
+                        deny(&mut route, "tls.certificate", denial.reason, detail);
+                    }
+                },
+                Err(detail) => deny(&mut route, "tls.certificate", Reason::Unresolved, detail),
+            }
+        }
+        if route.denied.is_some() {
+            service = None;
+        }
+        ResolvedRoute { route, listeners, middlewares, service, certificate }
+    }
+}
+
+/// The operator's object of a name: the settings' own, else a file's.
+fn operators<'o, T>(objects: &'o BTreeMap<ObjectId, T>, kind: Kind, name: &str) -> Option<(ObjectId, &'o T)> {
+    [Provider::Settings, Provider::File].into_iter().find_map(|provider| {
+        let id = ObjectId::new(&Source::new(provider, None), kind, name);
+        objects.get(&id).map(|object| (id, object))
+    })
+}
+
+/// Finds what a reference means for `source`, or says why it means nothing.
+fn lookup<'o, T>(
+    objects: &'o BTreeMap<ObjectId, T>,
+    kind: Kind,
+    reference: &NameRef,
+    source: &Source,
+) -> Result<(ObjectId, &'o T), String> {
+    let (scope, name) = reference.parts();
+    let find = |source: &Source| {
+        let id = ObjectId::new(source, kind, name.shared());
+        objects.get(&id).map(|object| (id, object))
+    };
+    let operator = || operators(objects, kind, name.as_str());
+    let what = kind.as_str();
+    let found = match scope {
+        // Services are named after containers, so a tenant's own comes first; what is chosen by name as a rule
+        // (middlewares, certificates, policies) is the operator's where the operator has one of that name.
+        RefScope::Own if kind == Kind::Service => find(source).or_else(operator),
+        RefScope::Own => operator().or_else(|| find(source)),
+        RefScope::Provider(provider) => {
+            let Some(provider) = Provider::ALL.into_iter().find(|known| known.as_str() == provider) else {
+                return Err(format!("\"{reference}\": there is no provider \"{provider}\""));
+            };
+            if provider.is_operator() {
+                find(&Source::new(provider, None))
+            } else if provider == source.provider {
+                find(source)
+            } else {
+                return Err(format!(
+                    "\"{reference}\" belongs to another tenant, which needs a grant of the operator's"
+                ));
+            }
+        }
+        RefScope::Namespace(namespace) if source.namespace.as_deref() == Some(namespace) => find(source),
+        RefScope::Namespace(_) => {
+            return Err(format!("\"{reference}\" belongs to another tenant, which needs a grant of the operator's"));
+        }
+    };
+    found.ok_or_else(|| {
+        format!(
+            "there is no {what} \"{reference}\" in {source}, nor among the operator's; define it or correct the name"
+        )
+    })
+}

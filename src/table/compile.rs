@@ -1,0 +1,299 @@
+//! Desired becomes a table. Pure; what did not change is carried over from the previous table.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::middleware::Middleware;
+use crate::model::certificate::LeafName;
+use crate::model::diagnostic::{Denial, Diagnostic, Reason};
+use crate::model::host::{HostPattern, parent};
+use crate::model::id::{Name, ObjectId, Source};
+use crate::model::listener::{Listener, Redirect};
+use crate::model::path::PathMatch;
+use crate::reconcile::{Action, Claim, Desired, DesiredRoute, HostFacts, standing_rank};
+
+use super::certificate::LoadedCertificate;
+use super::host::HostIndex;
+use super::path::PathIndex;
+use super::tls::{CertificateSource, Issuer, TlsIndex, TlsKey, TlsKeyed, TlsScope};
+use super::upstream::Upstream;
+use super::{RouteAction, RouteEntry, RouteIndex, Table, TableListener};
+
+/// What routes and hosts are made of, as it is now.
+#[derive(Debug, Clone, Copy)]
+pub struct Materials<'a> {
+    /// Configured certificates that could be read. One that could not is absent: who names it gets none.
+    pub certificates: &'a BTreeMap<ObjectId, Arc<LoadedCertificate>>,
+    pub issuers: &'a BTreeMap<Name, Arc<dyn Issuer>>,
+    /// For names that no route claims.
+    pub default_certificate: Option<&'a ObjectId>,
+    pub default_issuers: &'a [Name],
+}
+
+#[derive(Debug)]
+pub struct Compiled {
+    pub table: Arc<Table>,
+    pub findings: Vec<Diagnostic>,
+}
+
+/// Fails only where the TLS library refuses its own configuration.
+pub fn compile(desired: &Desired, materials: Materials<'_>, previous: &Table) -> Result<Compiled, rustls::Error> {
+    let mut build = Build { desired, materials, previous, routes: Vec::new(), findings: Vec::new() };
+    let standing = build.routes();
+    let mut listeners = BTreeMap::new();
+    let mut keys = build.keys_in_force();
+    for (name, listener) in &desired.listeners {
+        let compiled = build.listener(listener, standing.get(name).map_or(&[], Vec::as_slice), &mut keys)?;
+        listeners.insert(name.clone(), Arc::new(compiled));
+    }
+    let Build { routes, findings, .. } = build;
+    let table = Table { generation: previous.generation + 1, listeners, routes };
+    Ok(Compiled { table: Arc::new(table), findings })
+}
+
+/// A claim with the entry that answers for it.
+#[derive(Clone, Copy)]
+struct Standing<'d> {
+    route: &'d DesiredRoute,
+    claim: &'d Claim,
+    entry: RouteIndex,
+}
+
+struct Build<'d> {
+    desired: &'d Desired,
+    materials: Materials<'d>,
+    previous: &'d Table,
+    routes: Vec<Arc<RouteEntry>>,
+    findings: Vec<Diagnostic>,
+}
+
+impl<'d> Build<'d> {
+    /// An entry for every route and set of services, and the claims of each listener.
+    fn routes(&mut self) -> BTreeMap<Name, Vec<Standing<'d>>> {
+        let mut upstreams_before: HashMap<&[ObjectId], &Arc<Upstream>> = HashMap::new();
+        let mut entries_before: HashMap<&ObjectId, Vec<&Arc<RouteEntry>>> = HashMap::new();
+        for entry in &self.previous.routes {
+            entries_before.entry(&entry.id).or_default().push(entry);
+            if let RouteAction::Forward(upstream) = &entry.action {
+                upstreams_before.insert(&upstream.services, upstream);
+            }
+        }
+        let mut upstreams: HashMap<&'d [ObjectId], Arc<Upstream>> = HashMap::new();
+        let mut standing: BTreeMap<Name, Vec<Standing<'d>>> = BTreeMap::new();
+        for route in self.desired.routes.values() {
+            let mut own: Vec<(&'d [ObjectId], RouteIndex)> = Vec::new();
+            for claim in &route.claims {
+                let services: &'d [ObjectId] = &claim.services;
+                let known = own.iter().find(|(of, _)| *of == services).map(|(_, entry)| *entry);
+                let entry = known.unwrap_or_else(|| {
+                    let action = match &route.action {
+                        Action::Deny(denial) => RouteAction::Deny(denial.clone()),
+                        Action::Serve => {
+                            let before = upstreams_before.get(services).copied();
+                            let upstream =
+                                upstreams.entry(services).or_insert_with(|| upstream(self.desired, services, before));
+                            RouteAction::Forward(upstream.clone())
+                        }
+                    };
+                    let entry = entry(self.desired, route, action);
+                    let before = entries_before.get(&route.id).into_iter().flatten().find(|before| ****before == entry);
+                    let index = RouteIndex(self.routes.len() as u32);
+                    self.routes.push(before.map_or_else(|| Arc::new(entry), |before| Arc::clone(before)));
+                    own.push((services, index));
+                    index
+                });
+                standing.entry(claim.listener.clone()).or_default().push(Standing { route, claim, entry });
+            }
+        }
+        standing
+    }
+
+    /// The configs of the previous table, with their sessions and tickets.
+    fn keys_in_force(&self) -> HashMap<TlsKey, Arc<TlsKeyed>> {
+        let listeners = self.previous.listeners.values();
+        listeners.flat_map(|listener| listener.tls.keys()).map(|keyed| (keyed.key.clone(), keyed.clone())).collect()
+    }
+
+    fn listener(
+        &mut self,
+        listener: &Listener,
+        standing: &[Standing<'d>],
+        keys: &mut HashMap<TlsKey, Arc<TlsKeyed>>,
+    ) -> Result<TableListener, rustls::Error> {
+        let mut by_host: BTreeMap<&HostPattern, Vec<Standing<'d>>> = BTreeMap::new();
+        for one in standing {
+            by_host.entry(&one.claim.matched.host).or_default().push(*one);
+        }
+        let mut hosts = HostIndex::default();
+        for host in by_host.keys() {
+            hosts.insert(host, self.bucket(host, &by_host));
+        }
+        // Where nobody claims every host, a wildcard bucket or nothing answers; the any-host bucket stays empty.
+        let mut keyed = |key: TlsKey| -> Result<Arc<TlsKeyed>, rustls::Error> {
+            if let Some(keyed) = keys.get(&key) {
+                return Ok(keyed.clone());
+            }
+            let keyed = Arc::new(TlsKeyed::new(key.clone())?);
+            keys.insert(key, keyed.clone());
+            Ok(keyed)
+        };
+        let default = self.materials.default_certificate.and_then(|id| self.materials.certificates.get(id));
+        let other = TlsScope {
+            keyed: keyed(TlsKey::default())?,
+            certificate: default
+                .map_or(CertificateSource::None, |default| CertificateSource::Configured(default.key.clone())),
+        };
+        let mut tls = TlsIndex::new(other);
+        if listener.tls {
+            let configured = self.configured();
+            for (host, claims) in &by_host {
+                let nobody = HostFacts::default();
+                let facts = self.desired.hosts.get(host).unwrap_or(&nobody);
+                let key = TlsKey { policies: facts.tls.policies.clone(), min_version: facts.tls.min_version };
+                let certificate = self.certificate(host, facts, &configured, claims);
+                tls.insert(host, TlsScope { keyed: keyed(key)?, certificate });
+            }
+        }
+        let redirect_port = listener.redirect.and_then(|Redirect::Https| {
+            let to = self.desired.listeners.values().find(|other| other.tls)?;
+            Some(to.public_port.unwrap_or(to.address.port))
+        });
+        let issuers = issuers(&self.materials, self.materials.default_issuers);
+        Ok(TableListener { listener: listener.clone(), redirect_port, hosts, tls, issuers })
+    }
+
+    /// Everything that may answer for one host, the winner first.
+    fn bucket(&self, host: &HostPattern, by_host: &BTreeMap<&HostPattern, Vec<Standing<'d>>>) -> PathIndex {
+        let wildcard = match host {
+            HostPattern::Exact(name) => parent(name).map(|suffix| HostPattern::Wildcard(suffix.into())),
+            _ => None,
+        };
+        let facts = self.desired.hosts.get(host);
+        let cover = wildcard
+            .as_ref()
+            .and_then(|wildcard| self.desired.hosts.get(wildcard))
+            .filter(|facts| facts.protected && facts.holders.iter().any(Source::is_operator));
+        let stranger = |one: &Standing<'_>| {
+            let source = &one.route.source;
+            [facts, cover]
+                .into_iter()
+                .flatten()
+                .any(|facts| facts.protected && !facts.held_by(source) && !source.is_operator())
+        };
+        let any = (*host != HostPattern::Any).then_some(HostPattern::Any);
+        let mut candidates: Vec<_> = [Some(host.clone()), wildcard, any]
+            .into_iter()
+            .flatten()
+            .flat_map(|pattern| by_host.get(&pattern).into_iter().flatten())
+            .filter(|one| !stranger(one))
+            .map(|one| (standing_rank(self.desired, one.route, one.claim, host), &one.claim.matched.path, one.entry))
+            .collect();
+        candidates.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        PathIndex::new(candidates.into_iter().map(|(_, path, entry): (_, &PathMatch, _)| (path, entry)))
+    }
+
+    /// Operator certificates by name, the one that lasts longest first.
+    fn configured(&self) -> BTreeMap<HostPattern, Vec<&'d Arc<LoadedCertificate>>> {
+        let mut by_name: BTreeMap<HostPattern, Vec<&'d Arc<LoadedCertificate>>> = BTreeMap::new();
+        for (id, certificate) in self.materials.certificates {
+            if id.provider.is_operator() {
+                for name in certificate.names() {
+                    by_name.entry(name).or_default().push(certificate);
+                }
+            }
+        }
+        for certificates in by_name.values_mut() {
+            certificates.sort_by_key(|certificate| std::cmp::Reverse(certificate.not_after));
+        }
+        by_name
+    }
+
+    fn certificate(
+        &mut self,
+        host: &HostPattern,
+        facts: &HostFacts,
+        configured: &BTreeMap<HostPattern, Vec<&'d Arc<LoadedCertificate>>>,
+        claims: &[Standing<'d>],
+    ) -> CertificateSource {
+        if let Some(id) = &facts.tls.certificate {
+            // The certificate that a route names is the one that is shown, or none is.
+            return match self.materials.certificates.get(id) {
+                Some(certificate) => CertificateSource::Configured(certificate.key.clone()),
+                None => CertificateSource::None,
+            };
+        }
+        let parent = match host {
+            HostPattern::Exact(name) => parent(name).map(|suffix| HostPattern::Wildcard(suffix.into())),
+            _ => None,
+        };
+        let found = [Some(host.clone()), parent].into_iter().flatten().find_map(|name| configured.get(&name)?.first());
+        if let Some(certificate) = found {
+            return CertificateSource::Configured(certificate.key.clone());
+        }
+        let Some(name) = LeafName::of(host) else {
+            let default = self.materials.default_certificate.and_then(|id| self.materials.certificates.get(id));
+            if let Some(default) = default {
+                return CertificateSource::Configured(default.key.clone());
+            }
+            for one in claims {
+                let detail = "a route for any host needs a certificate that covers the names clients ask for; \
+                              set default_certificate, or name the hosts";
+                let origin = one.route.origin.clone();
+                self.findings.push(Diagnostic::warning(one.route.id.clone(), Reason::NoCertificate, origin, detail));
+            }
+            return CertificateSource::None;
+        };
+        let issuers = issuers(&self.materials, &facts.tls.issuers);
+        if issuers.is_empty() {
+            let named: Vec<&str> = facts.tls.issuers.iter().map(Name::as_str).collect();
+            for one in claims {
+                let detail =
+                    format!("no certificate for {host}: there is no issuer {}; see issuers:", named.join(", "));
+                let origin = one.route.origin.clone();
+                self.findings.push(Diagnostic::error(one.route.id.clone(), Reason::NoCertificate, origin, detail));
+            }
+            return CertificateSource::None;
+        }
+        CertificateSource::Issued { name, issuers }
+    }
+}
+
+fn issuers(materials: &Materials<'_>, names: &[Name]) -> Vec<Arc<dyn Issuer>> {
+    names.iter().filter_map(|name| materials.issuers.get(name).cloned()).collect()
+}
+
+fn upstream(desired: &Desired, services: &[ObjectId], previous: Option<&Arc<Upstream>>) -> Arc<Upstream> {
+    let mut endpoints = Vec::new();
+    let mut absent = None;
+    for id in services {
+        if let Some(facts) = desired.services.get(id) {
+            endpoints.extend(facts.endpoints.iter().cloned());
+            absent = absent.or_else(|| facts.absent.clone());
+        }
+    }
+    endpoints.sort();
+    endpoints.dedup_by(|a, b| a.address == b.address);
+    if !endpoints.is_empty() {
+        absent = None;
+    }
+    Upstream::new(services.to_vec(), endpoints, absent, previous)
+}
+
+fn entry(desired: &Desired, route: &DesiredRoute, action: RouteAction) -> RouteEntry {
+    let compiled: Option<Vec<Middleware>> =
+        route.middlewares.iter().map(|id| desired.middlewares.get(id).and_then(Middleware::compile)).collect();
+    // A policy that is named is enforced or the route is closed: this is the last place where it could be lost.
+    let (middlewares, action) = match (compiled, action, &route.policy) {
+        (Some(middlewares), RouteAction::Forward(upstream), None) => (middlewares, RouteAction::Forward(upstream)),
+        (_, RouteAction::Deny(denial), _) => (Vec::new(), RouteAction::Deny(denial)),
+        (_, _, Some(policy)) => {
+            let detail = format!("the policy \"{policy}\" cannot be enforced yet");
+            (Vec::new(), RouteAction::Deny(Denial::new(Reason::NotSupportedYet, detail)))
+        }
+        (None, _, None) => {
+            let denial = Denial::new(Reason::Unresolved, "a middleware of the route cannot run");
+            (Vec::new(), RouteAction::Deny(denial))
+        }
+    };
+    RouteEntry { id: route.id.clone(), label: route.id.to_string().into(), action, middlewares }
+}

@@ -1,0 +1,111 @@
+//! The one immutable thing that a request is answered from, from match to log.
+//!
+//! ```text
+//! Desired + material + previous Table ──compile──▶ Table ──LiveTable──▶ workers (one load per request)
+//!
+//! listener ─▶ HostIndex ─▶ bucket of the host ─▶ PathIndex ─▶ first candidate ─▶ RouteEntry ─▶ Upstream
+//!         └─▶ TlsIndex  ─▶ TlsScope (key, certificate)
+//! ```
+//! References are indexes: a value of this type cannot hold a dangling one. What a long stream has to keep is behind
+//! an `Arc` of its own ([`RouteEntry`], [`Upstream`]), so that it never keeps a whole table.
+
+pub mod certificate;
+mod compile;
+mod host;
+pub mod live;
+mod path;
+pub mod tls;
+pub mod upstream;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::middleware::Middleware;
+use crate::model::diagnostic::Denial;
+use crate::model::id::{Name, ObjectId};
+use crate::model::listener::Listener;
+
+pub use compile::{Compiled, Materials, compile};
+pub use live::LiveTable;
+pub use upstream::Upstream;
+
+use host::HostIndex;
+use tls::{Issuer, TlsIndex, TlsScope};
+
+/// An index into a table's routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteIndex(u32);
+
+/// What requests are answered from.
+#[derive(Debug)]
+pub struct Table {
+    pub generation: u64,
+    pub listeners: BTreeMap<Name, Arc<TableListener>>,
+    routes: Vec<Arc<RouteEntry>>,
+}
+
+/// One listener with everything that is served on it.
+#[derive(Debug)]
+pub struct TableListener {
+    pub listener: Listener,
+    /// Where a redirecting listener sends clients: the port of the TLS listener as clients see it.
+    pub redirect_port: Option<u16>,
+    hosts: HostIndex,
+    tls: TlsIndex,
+    /// For the local address, where a client sends no server name.
+    pub issuers: Vec<Arc<dyn Issuer>>,
+}
+
+/// A route with the upstream that answers for it. Kept by streams that outlive their table.
+#[derive(Debug, PartialEq)]
+pub struct RouteEntry {
+    pub id: ObjectId,
+    /// The id as reports and logs show it.
+    pub label: Arc<str>,
+    pub action: RouteAction,
+    pub middlewares: Vec<Middleware>,
+}
+
+#[derive(Debug)]
+pub enum RouteAction {
+    Forward(Arc<Upstream>),
+    Deny(Denial),
+}
+
+impl PartialEq for RouteAction {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (RouteAction::Forward(a), RouteAction::Forward(b)) => Arc::ptr_eq(a, b),
+            (RouteAction::Deny(a), RouteAction::Deny(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl Table {
+    /// Before the first compile: nothing is served anywhere.
+    pub fn empty() -> Table {
+        Table { generation: 0, listeners: BTreeMap::new(), routes: Vec::new() }
+    }
+
+    pub fn route(&self, index: RouteIndex) -> &Arc<RouteEntry> {
+        &self.routes[index.0 as usize]
+    }
+
+    pub fn routes(&self) -> &[Arc<RouteEntry>] {
+        &self.routes
+    }
+}
+
+impl TableListener {
+    /// The route for a host (lower-case, without port) and a path in the spelling of `model::path::match_key`.
+    /// One hash, one walk over the path's segments, whatever the number of routes.
+    pub fn lookup(&self, host: &str, path: &str) -> Option<RouteIndex> {
+        self.hosts.lookup(host, path)
+    }
+
+    /// What the handshake for a server name, or a request for a host, is bound to.
+    pub fn scope(&self, name: Option<&str>) -> &TlsScope {
+        self.tls.scope(name)
+    }
+}

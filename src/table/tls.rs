@@ -1,0 +1,155 @@
+//! What a handshake is bound to: a client-auth key and a certificate.
+//!
+//! ```text
+//! SNI ──────────▶ scope ─▶ TlsScope { key, certificate }   handshake with the key's config
+//! Host/:authority ▶ scope ─▶ another key? ─▶ 421
+//! ```
+//! Hosts with equal keys share one config, its session storage and its tickets; a changed key gets fresh ones, so that
+//! a session never resumes into another policy. The certificate is chosen before the handshake and handed to a clone
+//! of the config (a few reference counts), so that one config serves any number of names.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::model::certificate::LeafName;
+use crate::model::host::{HostPattern, parent};
+use crate::model::schema::TlsVersion;
+
+/// Makes certificates on demand. Implemented by control's stores; fast enough to be called in a handshake.
+pub trait Issuer: Send + Sync + fmt::Debug {
+    fn leaf(&self, name: &LeafName) -> Result<Arc<CertifiedKey>, String>;
+}
+
+/// Everything that must be equal for two hosts to share sessions and connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TlsKey {
+    /// The client-certificate policies of the host's routes.
+    pub policies: BTreeSet<Arc<str>>,
+    pub min_version: Option<TlsVersion>,
+}
+
+/// One client-auth key and the config that all its hosts share.
+#[derive(Debug)]
+pub struct TlsKeyed {
+    pub key: TlsKey,
+    config: Arc<ServerConfig>,
+}
+
+/// Where a host's certificate comes from.
+#[derive(Debug, Clone)]
+pub enum CertificateSource {
+    Configured(Arc<CertifiedKey>),
+    Issued {
+        name: LeafName,
+        issuers: Vec<Arc<dyn Issuer>>,
+    },
+    /// The handshake is refused with `unrecognized_name`.
+    None,
+}
+
+/// What one server name is bound to.
+#[derive(Debug, Clone)]
+pub struct TlsScope {
+    pub keyed: Arc<TlsKeyed>,
+    pub certificate: CertificateSource,
+}
+
+impl TlsKeyed {
+    pub(super) fn new(key: TlsKey) -> Result<TlsKeyed, rustls::Error> {
+        let versions: &[&rustls::SupportedProtocolVersion] = match key.min_version {
+            Some(TlsVersion::V1_3) => &[&rustls::version::TLS13],
+            Some(TlsVersion::V1_2) | None => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        };
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(versions)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Chosen(None)));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ticketer = aws_lc_rs::Ticketer::new()?;
+        config.send_tls13_tickets = 2;
+        Ok(TlsKeyed { key, config: Arc::new(config) })
+    }
+
+    /// The config for one handshake: shared sessions and tickets, this certificate.
+    pub fn config(&self, certificate: Arc<CertifiedKey>) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.config);
+        config.cert_resolver = Arc::new(Chosen(Some(certificate)));
+        Arc::new(config)
+    }
+}
+
+#[derive(Debug)]
+struct Chosen(Option<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Chosen {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.clone()
+    }
+}
+
+impl CertificateSource {
+    /// The certificate to show now. `Err` says why there is none.
+    pub fn certificate(&self) -> Result<Arc<CertifiedKey>, String> {
+        match self {
+            CertificateSource::Configured(certificate) => Ok(certificate.clone()),
+            CertificateSource::Issued { name, issuers } => {
+                let mut why = format!("no issuer for {name}");
+                for issuer in issuers {
+                    match issuer.leaf(name) {
+                        Ok(certificate) => return Ok(certificate),
+                        Err(error) => why = error,
+                    }
+                }
+                Err(why)
+            }
+            CertificateSource::None => Err("no certificate for this name".into()),
+        }
+    }
+}
+
+/// The scopes of one listener by name.
+#[derive(Debug)]
+pub(super) struct TlsIndex {
+    exact: HashMap<Arc<str>, TlsScope, RandomState>,
+    wildcard: HashMap<Arc<str>, TlsScope, RandomState>,
+    /// For names that no route claims, and for clients that send none.
+    other: TlsScope,
+}
+
+impl TlsIndex {
+    pub fn new(other: TlsScope) -> TlsIndex {
+        TlsIndex { exact: HashMap::default(), wildcard: HashMap::default(), other }
+    }
+
+    pub fn insert(&mut self, host: &HostPattern, scope: TlsScope) {
+        match host {
+            HostPattern::Exact(name) => {
+                self.exact.insert(name.clone(), scope);
+            }
+            HostPattern::Wildcard(suffix) => {
+                self.wildcard.insert(suffix.clone(), scope);
+            }
+            HostPattern::Any => self.other = scope,
+        }
+    }
+
+    /// The keys in use, for the next table to carry over. Keys repeat.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<TlsKeyed>> {
+        self.exact.values().chain(self.wildcard.values()).chain([&self.other]).map(|scope| &scope.keyed)
+    }
+
+    pub fn scope(&self, name: Option<&str>) -> &TlsScope {
+        let Some(name) = name else { return &self.other };
+        self.exact
+            .get(name)
+            .or_else(|| parent(name).and_then(|suffix| self.wildcard.get(suffix)))
+            .unwrap_or(&self.other)
+    }
+}

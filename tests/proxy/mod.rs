@@ -1,0 +1,5 @@
+//! The data plane as clients and endpoints see it, without an engine.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod swap;
