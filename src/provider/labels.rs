@@ -297,6 +297,7 @@ mod tests {
     fn two_labels_about_one_field_are_a_flaw_of_their_object() {
         for (pairs, name) in [
             (&[("portolan.tls", "x"), ("portolan.tls.issuer", "corp")], "web"),
+            (&[("portolan.tls", "corp"), ("portolan.tls.issuer", "corp")], "web"),
             (&[("portolan.host", "a"), ("portolan.routes.Web.host", "b")], "web"),
             (&[("portolan.routes.x.headers", "{}"), ("portolan.routes.x.headers.A", "b")], "x"),
         ] {
@@ -315,6 +316,8 @@ mod tests {
         let closes: Vec<&Closes> = read.flaws.iter().map(|flaw| &flaw.closes).collect();
         let short = Closes::Object(Kind::Route, Name::normalised("web"));
         assert_eq!(closes, [&Closes::Object(Kind::Route, Name::normalised("admin")), &short, &short]);
+        assert!(read.has_any);
+        assert!(!labelled(&[("portolan.middlewares.strip", "x")]).has_any);
     }
 
     #[test]

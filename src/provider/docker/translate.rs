@@ -321,7 +321,7 @@ fn names(document: &Tree, kind: Kind) -> BTreeSet<String> {
     section.map(Tree::entries).unwrap_or_default().iter().map(|entry| entry.key.clone()).collect()
 }
 
-fn entries_mut<'t>(document: &'t mut Tree, kind: Kind) -> &'t mut [Entry] {
+fn entries_mut(document: &mut Tree, kind: Kind) -> &mut [Entry] {
     let Node::Map(sections) = &mut document.node else { return &mut [] };
     let section = sections.iter_mut().find(|section| section.key == section_name(kind));
     match section.map(|section| &mut section.value.node) {

@@ -183,6 +183,7 @@ mod tests {
         file.was_read();
         file.observe(stamp(3), now);
         assert!(!file.is_ready(now), "nobody has closed this one");
+        assert!(file.is_ready(now + QUIET), "nor is anybody known to write");
     }
 
     #[test]
