@@ -154,7 +154,9 @@ fn read_all(layers: &mut Layers) -> Settings {
             Ok(settings) => return settings,
             Err(fault) => fault,
         };
-        let again = revert(&mut layers.tree, Some(&defaults), &fault.path);
+        // Without this a default that cannot be read would be put back for ever.
+        let repeated = layers.faults.contains(&fault);
+        let again = !repeated && revert(&mut layers.tree, Some(&defaults), &fault.path);
         layers.faults.push(fault);
         if !again {
             return Settings::default();
@@ -333,8 +335,8 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
 
     #[test]
     fn what_is_emptied_is_left_out_and_said_but_tls_stays() {
-        let loaded =
-            loaded("log:\nlisteners:\n  http:\n  https: { tls: }\nproviders:\n  file:\n", &[], &[]).expect("valid");
+        let loaded = loaded("log:\nstatus:\nlisteners:\n  http:\n  https: { tls: }\nproviders:\n  file:\n", &[], &[])
+            .expect("valid");
         assert_eq!(loaded.listeners.iter().map(|l| l.tls).collect::<Vec<_>>(), [true]);
         assert_eq!(loaded.settings.providers, Default::default());
         let said: Vec<&str> = loaded.findings.iter().filter_map(|finding| finding.field.as_deref()).collect();
@@ -405,7 +407,7 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
 
     #[test]
     fn everything_that_is_wrong_is_said_at_once_and_where() {
-        let yaml = "listners: {}\nlisteners:\n  http: { adress: \":80\" }\n  https: { address: \"443\" }\n\
+        let yaml = "listners: {}\nlisteners:\n  http: { adress: \":80\" }\n  https: { address: \"443\" }\n  extra: { address: [] }\n\
                     shutdown: { delay: soon }\nworkers: -1\ndefault_issuers: [copr]\nadmin: { address: \":9180\" }\n";
         assert_eq!(
             errors(yaml),
@@ -414,11 +416,12 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
                 "portolan.yaml:3:11: listeners.http.adress: there is no field \"adress\"; did you mean \"address\"?",
                 "portolan.yaml:4:21: listeners.https.address: \"443\" is not an address to listen on; write \":443\" or \
                  \"127.0.0.1:8443\"",
-                "portolan.yaml:5:20: shutdown.delay: \"soon\" is not a duration; write it like 250ms, 5s, 1m30s or 24h",
-                "portolan.yaml:6:10: workers: \"-1\" stands where a whole number from 0 up belongs",
-                "portolan.yaml:8:19: admin.address: the admin API has neither TLS nor rights yet, so that it listens on a \
+                "portolan.yaml:5:21: listeners.extra.address: a list stands where a word belongs",
+                "portolan.yaml:6:20: shutdown.delay: \"soon\" is not a duration; write it like 250ms, 5s, 1m30s or 24h",
+                "portolan.yaml:7:10: workers: \"-1\" stands where a whole number from 0 up belongs",
+                "portolan.yaml:9:19: admin.address: the admin API has neither TLS nor rights yet, so that it listens on a \
                  loopback address only; write \"127.0.0.1:9180\"",
-                "portolan.yaml:7:18: default_issuers: there is no issuer \"copr\"; did you mean \"corp\"?",
+                "portolan.yaml:8:18: default_issuers: there is no issuer \"copr\"; did you mean \"corp\"?",
             ]
         );
     }
