@@ -76,7 +76,13 @@ pub fn load(
         env: env.filter(|(variable, _)| variable.starts_with(PREFIX)).collect(),
         flags: flags.to_vec(),
     };
-    let (mut layers, file) = lay(file, inputs.env.iter().cloned(), flags)?;
+    assemble(find(file)?, inputs)
+}
+
+/// All that follows from what was found: nothing outside is asked any more.
+fn assemble(found: Option<(PathBuf, Tree)>, inputs: Inputs) -> Result<Loaded, LoadError> {
+    let (file, tree) = found.map_or((None, None), |(path, tree)| (Some(path), Some(tree)));
+    let mut layers = lay(tree, inputs.env.iter().cloned(), &inputs.flags);
     let mut settings = read_all(&mut layers);
     settings.providers.off = std::mem::take(&mut layers.off);
     let Layers { tree, objects, mut faults, mut findings, .. } = layers;
@@ -99,22 +105,17 @@ pub fn partial(
     env: impl Iterator<Item = (String, String)>,
     needed: &[&str],
 ) -> Result<Settings, LoadError> {
-    let (mut layers, _) = lay(file, env, &[])?;
-    let settings = read_all(&mut layers);
+    let mut layers = lay(find(file)?.map(|(_, tree)| tree), env, &[]);
+    let mut settings = read_all(&mut layers);
+    settings.providers.off = std::mem::take(&mut layers.off);
     let touches = |fault: &Fault| fault.path.first().is_some_and(|section| needed.contains(&section.as_str()));
     let faults: Vec<Fault> = layers.faults.into_iter().filter(touches).collect();
     if faults.is_empty() { Ok(settings) } else { Err(LoadError { faults }) }
 }
 
-fn lay(
-    file: Option<&Path>,
-    env: impl Iterator<Item = (String, String)>,
-    flags: &[(String, String)],
-) -> Result<(Layers, Option<PathBuf>), LoadError> {
+fn lay(file: Option<Tree>, env: impl Iterator<Item = (String, String)>, flags: &[(String, String)]) -> Layers {
     let mut layers = Layers::over_defaults();
-    let found = find(file).map_err(|fault| LoadError { faults: vec![fault] })?;
-    let (file, tree) = found.map_or((None, None), |(path, tree)| (Some(path), Some(tree)));
-    if let Some(tree) = tree {
+    if let Some(tree) = file {
         layers.lay_file(tree);
     }
     layers.lay_environment(env);
@@ -122,28 +123,30 @@ fn lay(
         layers.lay_flag(flag, value);
     }
     layers.settle();
-    Ok((layers, file))
+    layers
 }
 
 /// A file that was named must be there; one that was not may be.
-fn find(named: Option<&Path>) -> Result<Option<(PathBuf, Tree)>, Fault> {
+fn find(named: Option<&Path>) -> Result<Option<(PathBuf, Tree)>, LoadError> {
     let places: Vec<&Path> = named.map_or_else(|| PLACES.iter().map(Path::new).collect(), |path| vec![path]);
     for path in places {
-        let name: Arc<str> = path.to_string_lossy().into();
-        let fault = |line, column, why: String| {
-            let origin = Origin::File { path: name.clone(), line, column };
-            Fault { path: Vec::new(), origin, what: What::Invalid(why) }
-        };
         match std::fs::read_to_string(path) {
-            Ok(text) => {
-                let tree = yaml::parse(&name, &text).map_err(|error| fault(error.line, error.column, error.why))?;
-                return Ok(Some((path.to_path_buf(), tree)));
-            }
+            Ok(text) => return Ok(Some((path.to_path_buf(), parse(path, &text)?))),
             Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {}
-            Err(error) => return Err(fault(0, 0, format!("cannot be read: {error}"))),
+            Err(error) => return Err(unusable(path, 0, 0, format!("cannot be read: {error}"))),
         }
     }
     Ok(None)
+}
+
+fn parse(path: &Path, text: &str) -> Result<Tree, LoadError> {
+    let name: Arc<str> = path.to_string_lossy().into();
+    yaml::parse(&name, text).map_err(|error| unusable(path, error.line, error.column, error.why))
+}
+
+fn unusable(path: &Path, line: u32, column: u32, why: String) -> LoadError {
+    let origin = Origin::File { path: path.to_string_lossy().into(), line, column };
+    LoadError { faults: vec![Fault { path: Vec::new(), origin, what: What::Invalid(why) }] }
 }
 
 /// Reads the whole; a value that is wrong is noted and gives way to its default, so that the next one is found too.
@@ -154,7 +157,9 @@ fn read_all(layers: &mut Layers) -> Settings {
             Ok(settings) => return settings,
             Err(fault) => fault,
         };
-        let again = revert(&mut layers.tree, Some(&defaults), &fault.path);
+        // Without this a default that cannot be read would be put back for ever.
+        let repeated = layers.faults.contains(&fault);
+        let again = !repeated && revert(&mut layers.tree, Some(&defaults), &fault.path);
         layers.faults.push(fault);
         if !again {
             return Settings::default();
@@ -235,15 +240,14 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
 
     /// What `portolan.yaml` says, the environment and the flags.
     fn loaded(yaml: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Loaded, Vec<String>> {
-        let dir = tempfile::tempdir().expect("a directory");
-        let file = dir.path().join("portolan.yaml");
-        std::fs::write(&file, yaml).expect("written");
         let own = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
             pairs.iter().map(|(a, b)| ((*a).to_string(), (*b).to_string())).collect()
         };
-        let place = format!("{}/", dir.path().display());
-        load(Some(&file), own(env).into_iter(), &own(flags))
-            .map_err(|error| error.faults.iter().map(|fault| fault.to_string().replace(&place, "")).collect())
+        let file = PathBuf::from("portolan.yaml");
+        let inputs = Inputs { file: Some(file.clone()), env: own(env), flags: own(flags) };
+        parse(&file, yaml)
+            .and_then(|tree| assemble(Some((file, tree)), inputs))
+            .map_err(|error| error.faults.iter().map(Fault::to_string).collect())
     }
 
     fn settings(yaml: &str) -> Settings {
@@ -333,8 +337,8 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
 
     #[test]
     fn what_is_emptied_is_left_out_and_said_but_tls_stays() {
-        let loaded =
-            loaded("log:\nlisteners:\n  http:\n  https: { tls: }\nproviders:\n  file:\n", &[], &[]).expect("valid");
+        let loaded = loaded("log:\nstatus:\nlisteners:\n  http:\n  https: { tls: }\nproviders:\n  file:\n", &[], &[])
+            .expect("valid");
         assert_eq!(loaded.listeners.iter().map(|l| l.tls).collect::<Vec<_>>(), [true]);
         assert_eq!(loaded.settings.providers, Default::default());
         let said: Vec<&str> = loaded.findings.iter().filter_map(|finding| finding.field.as_deref()).collect();
@@ -405,7 +409,7 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
 
     #[test]
     fn everything_that_is_wrong_is_said_at_once_and_where() {
-        let yaml = "listners: {}\nlisteners:\n  http: { adress: \":80\" }\n  https: { address: \"443\" }\n\
+        let yaml = "listners: {}\nlisteners:\n  http: { adress: \":80\" }\n  https: { address: \"443\" }\n  extra: { address: [] }\n\
                     shutdown: { delay: soon }\nworkers: -1\ndefault_issuers: [copr]\nadmin: { address: \":9180\" }\n";
         assert_eq!(
             errors(yaml),
@@ -414,11 +418,12 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
                 "portolan.yaml:3:11: listeners.http.adress: there is no field \"adress\"; did you mean \"address\"?",
                 "portolan.yaml:4:21: listeners.https.address: \"443\" is not an address to listen on; write \":443\" or \
                  \"127.0.0.1:8443\"",
-                "portolan.yaml:5:20: shutdown.delay: \"soon\" is not a duration; write it like 250ms, 5s, 1m30s or 24h",
-                "portolan.yaml:6:10: workers: \"-1\" stands where a whole number from 0 up belongs",
-                "portolan.yaml:8:19: admin.address: the admin API has neither TLS nor rights yet, so that it listens on a \
+                "portolan.yaml:5:21: listeners.extra.address: a list stands where a word belongs",
+                "portolan.yaml:6:20: shutdown.delay: \"soon\" is not a duration; write it like 250ms, 5s, 1m30s or 24h",
+                "portolan.yaml:7:10: workers: \"-1\" stands where a whole number from 0 up belongs",
+                "portolan.yaml:9:19: admin.address: the admin API has neither TLS nor rights yet, so that it listens on a \
                  loopback address only; write \"127.0.0.1:9180\"",
-                "portolan.yaml:7:18: default_issuers: there is no issuer \"copr\"; did you mean \"corp\"?",
+                "portolan.yaml:8:18: default_issuers: there is no issuer \"copr\"; did you mean \"corp\"?",
             ]
         );
     }
