@@ -67,7 +67,14 @@ fn every_answer_shows_one_generation_throughout_200_swaps() {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             });
-            live.await.unwrap_or_else(|_| panic!("generation {n} never answered, {} did:\n{}\n{:?}", seen.load(Ordering::Relaxed), portolan.log(), portolan.routes()));
+            live.await.unwrap_or_else(|_| {
+                panic!(
+                    "generation {n} never answered, {} did:\n{}\n{:?}",
+                    seen.load(Ordering::Relaxed),
+                    portolan.log(),
+                    portolan.routes()
+                )
+            });
         }
         swapped.store(true, Ordering::Relaxed);
     });
