@@ -77,6 +77,8 @@ struct Running {
     settings: Settings,
     workers: Workers,
     view: watch::Receiver<Arc<View>>,
+    /// Held, because control ends with the last who can write on it, and there may be no provider that does.
+    _board: Arc<watch::Sender<Board>>,
     access_log: Option<AccessLog>,
     /// Ends what has no connections: providers, control, admin.
     stop: CancellationToken,
@@ -140,7 +142,7 @@ impl Running {
         tokio::spawn(control.run(stop.clone()));
         tokio::spawn(admin::status::serve(status, StatusState { view: view.clone(), metrics }, stop.clone()));
         tokio::spawn(admin::api::serve(api, AdminState { view: view.clone() }, stop.clone()));
-        Ok(Running { settings, workers, view, access_log, stop, drain, leaving })
+        Ok(Running { settings, workers, view, _board: board, access_log, stop, drain, leaving })
     }
 
     /// Until everything that is on has answered, or a listener cannot be opened: then there is no proxy to run.

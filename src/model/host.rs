@@ -39,9 +39,10 @@ impl HostPattern {
     }
 }
 
-/// What follows the first label: `example.com` of `shop.example.com`.
+/// What follows the first label: `example.com` of `shop.example.com`. A name that starts with a dot has no first label,
+/// and a wildcard stands for one.
 pub fn parent(name: &str) -> Option<&str> {
-    name.split_once('.').map(|(_, parent)| parent)
+    name.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, parent)| parent)
 }
 
 impl fmt::Display for HostPattern {

@@ -6,10 +6,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use super::backend::Told;
 use super::run;
 
 #[derive(Debug)]
 pub struct Answer {
+    /// As in the status line: `HTTP/1.1`, `HTTP/2`.
+    pub protocol: String,
     pub status: u16,
     /// Names in lower case, in the order received.
     pub headers: Vec<(String, String)>,
@@ -33,15 +36,22 @@ impl Answer {
         self.header("portolan-reason")
     }
 
+    /// What a `Backend` told of the request.
+    pub fn told(&self) -> Told {
+        Told::of(&self.body)
+    }
+
     /// A line of whoami's own, such as `Name: shop-web-1` or `RemoteAddr: 172.18.0.1:40000`.
     pub fn whoami(&self, key: &str) -> Option<&str> {
         self.body.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
     }
 
-    fn parse(text: &str) -> Option<Answer> {
+    pub fn parse(text: &str) -> Option<Answer> {
         let (head, body) = text.split_once("\r\n\r\n")?;
         let mut lines = head.lines();
-        let status: u16 = lines.next()?.split_whitespace().nth(1)?.parse().ok()?;
+        let mut words = lines.next()?.split_whitespace();
+        let protocol = words.next()?.to_string();
+        let status: u16 = words.next()?.parse().ok()?;
         // Interim answers come before the real one.
         if (100..200).contains(&status) {
             return Answer::parse(body);
@@ -50,7 +60,7 @@ impl Answer {
             .filter_map(|line| line.split_once(':'))
             .map(|(key, value)| (key.to_ascii_lowercase(), value.trim().to_string()))
             .collect();
-        Some(Answer { status, headers, body: body.to_string() })
+        Some(Answer { protocol, status, headers, body: body.to_string() })
     }
 }
 
@@ -79,11 +89,16 @@ pub fn curl(url: &str, to: SocketAddr, ca: Option<&Path>, options: &[&str]) -> R
 
 /// One plain HTTP/1.1 request on a connection of its own, in well under a millisecond where somebody listens.
 pub fn get_plain(to: SocketAddr, host: &str, path: &str) -> io::Result<Answer> {
+    send_plain(to, &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
+}
+
+/// These very bytes on a connection of their own, and the answer with all that follows it until the connection ends.
+pub fn send_plain(to: SocketAddr, request: &str) -> io::Result<Answer> {
     let limit = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&to, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_nodelay(true)?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(request.as_bytes())?;
     let mut received = Vec::new();
     stream.read_to_end(&mut received)?;
     Answer::parse(&String::from_utf8_lossy(&received)).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())

@@ -1,10 +1,12 @@
 //! What the integration tests stand on: an engine, a proxy, a client.
 //!
 //! `tests/run` ─▶ `enclose` (namespaces) ─▶ `engine`, `container` ◀── `portolan` (the binary under test as a process)
-//! or `contained` (in a container of its own) ◀── `http` (curl, and a poller on bare sockets).
+//! or `contained` (in a container of its own) ◀── `http` (curl, and a poller on bare sockets), `tls` (rustls, where a
+//! handshake is looked at). What needs no engine has `backend` behind the proxy.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod backend;
 pub mod contained;
 pub mod container;
 pub mod engine;
@@ -12,6 +14,7 @@ pub mod http;
 pub mod pki;
 pub mod port;
 pub mod portolan;
+pub mod tls;
 pub mod wait;
 
 use std::path::Path;

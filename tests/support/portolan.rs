@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::engine::{Engine, PORTOLAN};
 use super::http::{self, Answer, Failure};
 use super::wait::eventually;
-use super::{output_of, port, tail};
+use super::{output_of, port, run, tail};
 
 /// `portolan run` on free loopback ports. Killed when dropped; `stop` is the orderly way.
 pub struct Portolan {
@@ -33,8 +33,20 @@ impl Portolan {
         portolan
     }
 
+    /// With these settings and objects, and no engine to watch, whatever the machine has.
+    pub fn serving(settings: Value) -> Portolan {
+        let mut all = json!({ "providers": { "docker": "off" } });
+        lay_over(&mut all, settings);
+        Portolan::start(all)
+    }
+
     /// The same, for a proxy that is not expected to become ready.
     pub fn spawn(settings: Value) -> Portolan {
+        Portolan::spawn_with(settings, &[], &[])
+    }
+
+    /// With flags and environment variables as well.
+    pub fn spawn_with(settings: Value, flags: &[&str], environment: &[(&str, &str)]) -> Portolan {
         let dir = tempfile::Builder::new().prefix("portolan-").tempdir().unwrap();
         let [http, https, plain, status, admin] =
             std::array::from_fn(|_| SocketAddr::from(([127, 0, 0, 1], port::free_port())));
@@ -54,6 +66,8 @@ impl Portolan {
         write_settings(dir.path(), &all);
         let process = Command::new(PORTOLAN)
             .args(["run", "--config", "portolan.yaml"])
+            .args(flags)
+            .envs(environment.iter().copied())
             .current_dir(dir.path())
             .stdin(Stdio::null())
             .stdout(File::create(dir.path().join("stdout.log")).unwrap())
@@ -83,7 +97,12 @@ impl Portolan {
     }
 
     pub fn wait_until_ready(&self) {
-        eventually("the proxy is ready", || self.ready());
+        eventually("the proxy is ready", || {
+            // A zombie until it is waited for: it will never be ready, and its log says why.
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
+            assert!(!stat.contains(") Z "), "the proxy ended:\n{}", self.log());
+            self.ready()
+        });
     }
 
     /// `Err` with what `/readyz` says, or with why it says nothing.
@@ -132,6 +151,11 @@ impl Portolan {
         output_of(&mut self.command(args))
     }
 
+    /// The same for a command that may fail.
+    pub fn try_cli(&self, args: &[&str]) -> Output {
+        run(&mut self.command(args))
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(PORTOLAN);
         command
@@ -174,11 +198,48 @@ impl Portolan {
         format!("{}\n{}", tail(&self.dir.path().join("stdout.log"), 60), tail(&self.dir.path().join("stderr.log"), 60))
     }
 
-    /// SIGTERM, and the exit code that an orderly end has.
-    pub fn stop(mut self) {
+    /// The access log so far, if it is in JSON.
+    pub fn access_log(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.dir.path().join("stdout.log")).unwrap();
+        // The last line may be on its way.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    }
+
+    /// Its first line that has these values.
+    pub fn logged(&self, wanted: Value) -> Value {
+        let wanted = wanted.as_object().unwrap();
+        eventually(&format!("a line of the access log with {wanted:?}"), || {
+            let lines = self.access_log();
+            let fits = |line: &&Value| wanted.iter().all(|(key, value)| line[key] == *value);
+            lines.iter().find(fits).cloned().ok_or(lines)
+        })
+    }
+
+    /// The directory it runs in; its state is in `state` there.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn metrics(&self) -> String {
+        http::get_plain(self.status, "localhost", "/metrics").unwrap().body
+    }
+
+    pub fn terminate(&self) {
         output_of(Command::new("kill").args(["-TERM", &self.process.id().to_string()]));
-        let status = eventually("the proxy ends", || self.process.try_wait().unwrap().ok_or("still running"));
-        assert_eq!(status.code(), Some(0), "after SIGTERM:\n{}", self.log());
+    }
+
+    /// Waits for its end, and returns its exit code and what it wrote to standard error.
+    pub fn ended(mut self) -> (Option<i32>, String) {
+        let status = eventually("the proxy ends", || self.process.try_wait().unwrap().ok_or_else(|| self.log()));
+        (status.code(), std::fs::read_to_string(self.dir.path().join("stderr.log")).unwrap())
+    }
+
+    /// SIGTERM, and the exit code that an orderly end has.
+    pub fn stop(self) {
+        self.terminate();
+        let (code, log) = self.ended();
+        assert_eq!(code, Some(0), "after SIGTERM:\n{log}");
     }
 }
 
@@ -199,7 +260,7 @@ pub fn write_settings(dir: &Path, settings: &Value) {
 }
 
 /// Merged key by key, as the settings themselves are; null takes a key away.
-fn lay_over(under: &mut Value, over: Value) {
+pub fn lay_over(under: &mut Value, over: Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
             for (key, value) in over {
@@ -216,4 +277,16 @@ fn lay_over(under: &mut Value, over: Value) {
 
 fn listed(json: &str) -> Vec<Value> {
     serde_json::from_str(json).unwrap_or_else(|e| panic!("not a JSON array ({e}): {json}"))
+}
+
+/// A command that needs no proxy, in a directory of its own, with what it may not inherit taken away.
+pub fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(PORTOLAN);
+    command.args(args).current_dir(dir).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PORTOLAN_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }

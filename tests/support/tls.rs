@@ -1,0 +1,185 @@
+//! A TLS client that shows its handshake: which certificate, version and group, and in how many pieces the hello went.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, ClientConnection, NamedGroup, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use x509_parser::extensions::GeneralName;
+use x509_parser::parse_x509_certificate;
+
+use super::http::Answer;
+
+/// What is offered, and how.
+pub struct Client {
+    config: ClientConfig,
+    hello: Hello,
+}
+
+/// How the client hello is cut.
+#[derive(Debug, Clone, Copy)]
+enum Hello {
+    Whole,
+    /// TLS records of so many bytes, each in so many writes.
+    Pieces { record: usize, write: usize },
+}
+
+/// A connection after its handshake.
+pub struct Session {
+    connection: ClientConnection,
+    socket: TcpStream,
+}
+
+impl Client {
+    /// Takes what these roots signed, and nothing else. Offers HTTP/1.1.
+    pub fn trusting(root: &Path) -> Client {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(root).unwrap() {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        Client { config: config(roots, rustls::DEFAULT_VERSIONS), hello: Hello::Whole }
+    }
+
+    pub fn versions(self, versions: &[&'static SupportedProtocolVersion], root: &Path) -> Client {
+        let Client { hello, config: before } = self;
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(root).unwrap() {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let mut config = config(roots, versions);
+        config.alpn_protocols = before.alpn_protocols;
+        Client { config, hello }
+    }
+
+    pub fn alpn(mut self, protocols: &[&[u8]]) -> Client {
+        self.config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        self
+    }
+
+    pub fn in_pieces(mut self, record: usize, write: usize) -> Client {
+        self.hello = Hello::Pieces { record, write };
+        self
+    }
+
+    /// For clients that bring their own sockets.
+    pub fn config(self) -> Arc<ClientConfig> {
+        Arc::new(self.config)
+    }
+
+    /// The handshake. An address as `name` sends no SNI.
+    pub fn connect(&self, to: SocketAddr, name: &str) -> io::Result<Session> {
+        let name = ServerName::try_from(name.to_string()).unwrap();
+        let mut connection = ClientConnection::new(Arc::new(self.config.clone()), name).map_err(io::Error::other)?;
+        let limit = Duration::from_secs(10);
+        let mut socket = TcpStream::connect_timeout(&to, limit)?;
+        socket.set_read_timeout(Some(limit))?;
+        socket.set_nodelay(true)?;
+        if let Hello::Pieces { record, write } = self.hello {
+            let mut hello = Vec::new();
+            while connection.wants_write() {
+                connection.write_tls(&mut hello)?;
+            }
+            for piece in recut(&hello, record).chunks(write) {
+                socket.write_all(piece)?;
+                // Long enough for the other side to be woken up by this piece alone.
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket)?;
+        }
+        Ok(Session { connection, socket })
+    }
+}
+
+fn config(roots: RootCertStore, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config
+}
+
+/// The same handshake message in other records (RFC 8446 §5.1 lets it be cut anywhere).
+fn recut(records: &[u8], size: usize) -> Vec<u8> {
+    let mut message = Vec::new();
+    let mut rest = records;
+    while let [22, _, _, high, low, tail @ ..] = rest {
+        let (content, after) = tail.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+        message.extend_from_slice(content);
+        rest = after;
+    }
+    assert!(rest.is_empty() && message.len() > size, "a hello of {} bytes is not cut", message.len());
+    message
+        .chunks(size)
+        .flat_map(|content| {
+            let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+            [&[22, 3, 1][..], &length, content].concat()
+        })
+        .collect()
+}
+
+impl Session {
+    pub fn version(&self) -> ProtocolVersion {
+        self.connection.protocol_version().unwrap()
+    }
+
+    pub fn group(&self) -> NamedGroup {
+        self.connection.negotiated_key_exchange_group().unwrap().name()
+    }
+
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.connection.alpn_protocol()
+    }
+
+    /// The server's own certificate, DER.
+    pub fn certificate(&self) -> Vec<u8> {
+        self.connection.peer_certificates().unwrap()[0].to_vec()
+    }
+
+    /// Its subject alternative names, as openssl writes them.
+    pub fn names(&self) -> Vec<String> {
+        let der = self.certificate();
+        let (_, certificate) = parse_x509_certificate(&der).unwrap();
+        let extension = certificate.subject_alternative_name().unwrap().unwrap();
+        let shown = extension.value.general_names.iter().map(|name| match name {
+            GeneralName::DNSName(name) => format!("DNS:{name}"),
+            GeneralName::IPAddress([a, b, c, d]) => format!("IP:{a}.{b}.{c}.{d}"),
+            other => format!("{other:?}"),
+        });
+        shown.collect()
+    }
+
+    /// Sends these bytes and reads one answer, its body by its length.
+    pub fn ask(&mut self, request: &str) -> io::Result<Answer> {
+        let mut stream = rustls::Stream::new(&mut self.connection, &mut self.socket);
+        stream.write_all(request.as_bytes())?;
+        let mut received = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&received);
+            if let Some(answer) = Answer::parse(&text)
+                && answer.body.len() >= answer.header("content-length").map_or(0, |length| length.parse().unwrap())
+            {
+                return Ok(answer);
+            }
+            let mut more = [0; 4096];
+            match stream.read(&mut more)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => received.extend_from_slice(&more[..n]),
+            }
+        }
+    }
+
+    /// Whether the server ends the connection, and says so in TLS, without being asked anything more.
+    pub fn is_closed_by_server(&mut self) -> bool {
+        let mut stream = rustls::Stream::new(&mut self.connection, &mut self.socket);
+        matches!(stream.read(&mut [0]), Ok(0))
+    }
+}
