@@ -1,17 +1,27 @@
 //! What `run` makes of its settings, and of those it cannot use.
 
+use std::path::Path;
+use std::process::Command;
+
 use serde_json::json;
 
 use crate::support::http::get_plain;
 use crate::support::portolan::{Portolan, command};
 use crate::support::run;
 
+/// `portolan run` where it cannot come far even if its settings are taken: there is no place for its state.
+fn run_without_state(dir: &Path, flags: &[&str]) -> Command {
+    let mut command = command(dir, &[&["run"], flags].concat());
+    command.env("PORTOLAN_STATE_DIR", "/dev/null/none");
+    command
+}
+
 /// Exit code 1 and these words, of a `portolan.yaml` that cannot be used.
 #[track_caller]
 fn assert_refused(yaml: &str, words: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("portolan.yaml"), yaml).unwrap();
-    let output = run(&mut command(dir.path(), &["run"]));
+    let output = run(&mut run_without_state(dir.path(), &[]));
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{yaml}:\n{said}");
     for word in words {
@@ -66,7 +76,7 @@ fn two_listeners_cannot_have_one_address() {
 #[test]
 fn a_file_that_is_named_must_be_there() {
     let dir = tempfile::tempdir().unwrap();
-    let output = run(&mut command(dir.path(), &["run", "--config", "absent.yaml"]));
+    let output = run(&mut run_without_state(dir.path(), &["--config", "absent.yaml"]));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("absent.yaml"), "{said}");
 }
@@ -111,13 +121,13 @@ fn levels_are_two_underscores_in_variables_and_dots_in_flags() {
 fn an_unknown_variable_or_flag_is_named() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("portolan.yaml"), "workers: 1\n").unwrap();
-    let flag = run(&mut command(dir.path(), &["run", "--lgo.level", "debug"]));
+    let flag = run(&mut run_without_state(dir.path(), &["--lgo.level", "debug"]));
     let said = String::from_utf8_lossy(&flag.stderr);
     assert!(flag.status.code() == Some(1) && said.contains("--lgo.level") && said.contains("\"log.level\""), "{said}");
-    let flag = run(&mut command(dir.path(), &["run", "--workers"]));
+    let flag = run(&mut run_without_state(dir.path(), &["--workers"]));
     let said = String::from_utf8_lossy(&flag.stderr);
     assert!(flag.status.code() == Some(2) && said.contains("--workers has no value"), "{said}");
-    let variable = run(command(dir.path(), &["run"]).env("PORTOLAN_WORKERS", "many"));
+    let variable = run(run_without_state(dir.path(), &[]).env("PORTOLAN_WORKERS", "many"));
     let said = String::from_utf8_lossy(&variable.stderr);
     assert!(variable.status.code() == Some(1) && said.contains("PORTOLAN_WORKERS") && said.contains("many"), "{said}");
 }

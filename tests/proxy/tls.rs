@@ -183,15 +183,18 @@ fn a_configured_certificate_comes_before_the_issuer_for_the_names_it_covers() {
 #[test]
 fn a_certificate_that_a_route_names_is_the_one_it_shows() {
     let dir = tempfile::tempdir().unwrap();
-    let authority = Authority::create(dir.path(), "named-ca");
-    let pair = authority.issue("named", "DNS:named.test,DNS:unnamed.test");
+    let authorities = ["one", "two"].map(|name| Authority::create(dir.path(), &format!("{name}-ca")));
+    // Both would do for both.
+    let pairs = [0, 1].map(|n| authorities[n].issue(&format!("leaf-{n}"), "DNS:one.test,DNS:two.test"));
+    let files = |pair: &Pair| json!({ "cert_file": pair.cert_file, "key_file": pair.key_file });
     let backend = Backend::named("s");
     let over = json!({
-        "routes": { "named-test": { "tls": { "certificate": "named" } } },
-        "certificates": { "named": { "cert_file": pair.cert_file, "key_file": pair.key_file } },
+        "routes": { "one-test": { "tls": { "certificate": "one" } }, "two-test": { "tls": { "certificate": "two" } } },
+        "certificates": { "one": files(&pairs[0]), "two": files(&pairs[1]) },
     });
-    let portolan = start(&backend, &["named.test"], over);
-    shows(&portolan, "named.test", &authority).unwrap();
+    let portolan = start(&backend, &["one.test", "two.test"], over);
+    shows(&portolan, "one.test", &authorities[0]).unwrap();
+    shows(&portolan, "two.test", &authorities[1]).unwrap();
 }
 
 #[test]

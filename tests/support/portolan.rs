@@ -233,8 +233,13 @@ impl Portolan {
 
     /// Waits for its end, and returns its exit code and what it wrote to standard error.
     pub fn ended(mut self) -> (Option<i32>, String) {
-        let status = eventually("the proxy ends", || self.process.try_wait().unwrap().ok_or_else(|| self.log()));
-        (status.code(), std::fs::read_to_string(self.dir.path().join("stderr.log")).unwrap())
+        let code = self.wait();
+        (code, std::fs::read_to_string(self.dir.path().join("stderr.log")).unwrap())
+    }
+
+    /// Waits for its end. Its directory stays.
+    pub fn wait(&mut self) -> Option<i32> {
+        eventually("the proxy ends", || self.process.try_wait().unwrap().ok_or_else(|| self.log())).code()
     }
 
     /// SIGTERM, and the exit code that an orderly end has.
