@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -14,7 +13,6 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::id::Name;
-use crate::table::TableListener;
 
 use super::forwarded::Vouched;
 use super::handler;
@@ -53,7 +51,6 @@ pub async fn serve(worker: Rc<Worker>, name: Name, stream: TcpStream, peer: Sock
         return h1(connection, stream, header_timeout, drain).await;
     }
     let Some(local) = local else { return };
-    let compiled: Rc<Arc<TableListener>> = Rc::new(compiled);
     let shaken = tokio::select! {
         shaken = timeout(listener.timeouts.handshake.0, handshake(stream, local, &compiled)) => shaken,
         () = drain.cancelled() => return,
