@@ -156,7 +156,7 @@ impl Running {
                 }
                 let failed = view.findings.iter().find(|finding| finding.reason == Reason::ListenerUnavailable);
                 if let Some(finding) = failed {
-                    bail!("{}: {}", finding.origin, finding.detail);
+                    bail!("{}: listener {}: {}", finding.origin, finding.subject.name, finding.detail);
                 }
                 if let Some(why) = &view.not_ready_because {
                     tracing::debug!(why, "not ready");

@@ -245,9 +245,6 @@ impl Control {
         });
         self.setup.metrics.set_providers(&view.providers);
         self.setup.metrics.set_problems(&view.findings);
-        let certificates = view.certificates();
-        let expiries = certificates.iter().map(|c| (c.name.as_str(), c.issuer.as_str(), c.not_after));
-        self.setup.metrics.set_certificates(expiries);
         self.view.send_replace(view);
     }
 

@@ -201,7 +201,8 @@ fn middlewares_change_path_and_headers_in_their_order() {
             return exchange.respond("500 Wrong", &[], exchange.request.target.clone().as_bytes()).map(|()| Then::Keep);
         }
         let headers = exchange.request.headers.clone();
-        let echoed: Vec<String> = headers.iter().filter(|(k, _)| k.starts_with("x-q")).map(|(k, v)| format!("{k}={v}")).collect();
+        let echoed: Vec<String> =
+            headers.iter().filter(|(k, _)| k.starts_with("x-q")).map(|(k, v)| format!("{k}={v}")).collect();
         exchange.respond("200 OK", &["X-A-Gone: 1", "X-A-Set: old", "X-A-Add: one"], echoed.join(" ").as_bytes())?;
         Ok(Then::Keep)
     });

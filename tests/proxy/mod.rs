@@ -2,7 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod files;
 mod headers;
+mod life;
+mod listeners;
 mod paths;
+mod reports;
+mod requests;
 mod routing;
+mod settings;
 mod swap;
+mod tls;

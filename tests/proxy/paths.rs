@@ -101,7 +101,9 @@ fn dot_segments_are_resolved_before_matching_and_forwarded_resolved() {
 #[test]
 fn a_path_that_climbs_above_the_root_is_refused() {
     let site = start();
-    for target in ["/..", "/../admin", "/a/../../admin", "/%2e%2e/admin", "http://paths.test/..", "http://paths.test/a/../.."] {
+    for target in
+        ["/..", "/../admin", "/a/../../admin", "/%2e%2e/admin", "http://paths.test/..", "http://paths.test/a/../.."]
+    {
         site.assert_refused(target, "Malformed");
     }
 }

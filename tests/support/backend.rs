@@ -3,7 +3,7 @@
 //! Each connection has a thread, which ends with the connection.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -182,7 +182,8 @@ impl Exchange {
         Ok(part)
     }
 
-    fn read_chunk(&mut self) -> io::Result<Vec<u8>> {
+    /// One chunk of a body that comes in chunks; the last one is empty.
+    pub fn read_chunk(&mut self) -> io::Result<Vec<u8>> {
         let mut size = String::new();
         self.stream.read_line(&mut size)?;
         let size = usize::from_str_radix(size.trim(), 16).map_err(|e| io::Error::other(e.to_string()))?;
@@ -219,6 +220,11 @@ impl Exchange {
         self.respond("200 OK", &["Content-Type: application/json"], told.to_string().as_bytes())
     }
 
+    /// Sends no more, and says so.
+    pub fn hang_up(&mut self) -> io::Result<()> {
+        self.stream.get_mut().shutdown(Shutdown::Write)
+    }
+
     /// Blocks until the proxy closes this connection, or sends what nobody asked for.
     pub fn closed_by_peer(&mut self) -> bool {
         let mut byte = [0];
@@ -245,10 +251,6 @@ impl Told {
 
     pub fn body_length(&self) -> u64 {
         self.0["body_length"].as_u64().unwrap()
-    }
-
-    pub fn names(&self) -> Vec<&str> {
-        self.0["headers"].as_array().unwrap().iter().map(|pair| pair[0].as_str().unwrap()).collect()
     }
 
     /// Every value of a header.

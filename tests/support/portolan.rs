@@ -16,6 +16,7 @@ use super::{output_of, port, run, tail};
 /// `portolan run` on free loopback ports. Killed when dropped; `stop` is the orderly way.
 pub struct Portolan {
     dir: TempDir,
+    state: PathBuf,
     process: Child,
     pub http: SocketAddr,
     pub https: SocketAddr,
@@ -64,6 +65,7 @@ impl Portolan {
         });
         lay_over(&mut all, settings);
         write_settings(dir.path(), &all);
+        let state = PathBuf::from(all["state_dir"].as_str().unwrap());
         let process = Command::new(PORTOLAN)
             .args(["run", "--config", "portolan.yaml"])
             .args(flags)
@@ -74,7 +76,7 @@ impl Portolan {
             .stderr(File::create(dir.path().join("stderr.log")).unwrap())
             .spawn()
             .unwrap();
-        Portolan { dir, process, http, https, plain, status, admin }
+        Portolan { dir, state, process, http, https, plain, status, admin }
     }
 
     /// Watching the engine through its socket, on the engine's own host.
@@ -163,7 +165,7 @@ impl Portolan {
             .current_dir(self.dir.path())
             .env("PORTOLAN_ADMIN__ADDRESS", self.admin.to_string())
             .env("PORTOLAN_STATUS__ADDRESS", self.status.to_string())
-            .env("PORTOLAN_STATE_DIR", self.dir.path().join("state"));
+            .env("PORTOLAN_STATE_DIR", &self.state);
         command
     }
 

@@ -26,7 +26,10 @@ pub struct Client {
 enum Hello {
     Whole,
     /// TLS records of so many bytes, each in so many writes.
-    Pieces { record: usize, write: usize },
+    Pieces {
+        record: usize,
+        write: usize,
+    },
 }
 
 /// A connection after its handshake.
@@ -38,22 +41,21 @@ pub struct Session {
 impl Client {
     /// Takes what these roots signed, and nothing else. Offers HTTP/1.1.
     pub fn trusting(root: &Path) -> Client {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(root).unwrap() {
-            roots.add(certificate.unwrap()).unwrap();
-        }
-        Client { config: config(roots, rustls::DEFAULT_VERSIONS), hello: Hello::Whole }
+        Client::speaking(rustls::DEFAULT_VERSIONS, root)
     }
 
-    pub fn versions(self, versions: &[&'static SupportedProtocolVersion], root: &Path) -> Client {
-        let Client { hello, config: before } = self;
+    pub fn speaking(versions: &[&'static SupportedProtocolVersion], root: &Path) -> Client {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(root).unwrap() {
             roots.add(certificate.unwrap()).unwrap();
         }
-        let mut config = config(roots, versions);
-        config.alpn_protocols = before.alpn_protocols;
-        Client { config, hello }
+        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Client { config, hello: Hello::Whole }
     }
 
     pub fn alpn(mut self, protocols: &[&[u8]]) -> Client {
@@ -64,11 +66,6 @@ impl Client {
     pub fn in_pieces(mut self, record: usize, write: usize) -> Client {
         self.hello = Hello::Pieces { record, write };
         self
-    }
-
-    /// For clients that bring their own sockets.
-    pub fn config(self) -> Arc<ClientConfig> {
-        Arc::new(self.config)
     }
 
     /// The handshake. An address as `name` sends no SNI.
@@ -95,16 +92,6 @@ impl Client {
         }
         Ok(Session { connection, socket })
     }
-}
-
-fn config(roots: RootCertStore, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(versions)
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config
 }
 
 /// The same handshake message in other records (RFC 8446 §5.1 lets it be cut anywhere).
@@ -159,8 +146,7 @@ impl Session {
 
     /// Sends these bytes and reads one answer, its body by its length.
     pub fn ask(&mut self, request: &str) -> io::Result<Answer> {
-        let mut stream = rustls::Stream::new(&mut self.connection, &mut self.socket);
-        stream.write_all(request.as_bytes())?;
+        self.write_all(request.as_bytes())?;
         let mut received = Vec::new();
         loop {
             let text = String::from_utf8_lossy(&received);
@@ -170,7 +156,7 @@ impl Session {
                 return Ok(answer);
             }
             let mut more = [0; 4096];
-            match stream.read(&mut more)? {
+            match self.read(&mut more)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 n => received.extend_from_slice(&more[..n]),
             }
@@ -179,7 +165,22 @@ impl Session {
 
     /// Whether the server ends the connection, and says so in TLS, without being asked anything more.
     pub fn is_closed_by_server(&mut self) -> bool {
-        let mut stream = rustls::Stream::new(&mut self.connection, &mut self.socket);
-        matches!(stream.read(&mut [0]), Ok(0))
+        matches!(self.read(&mut [0]), Ok(0))
+    }
+}
+
+impl Read for Session {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        rustls::Stream::new(&mut self.connection, &mut self.socket).read(buffer)
+    }
+}
+
+impl Write for Session {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        rustls::Stream::new(&mut self.connection, &mut self.socket).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        rustls::Stream::new(&mut self.connection, &mut self.socket).flush()
     }
 }
