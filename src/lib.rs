@@ -13,6 +13,8 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;
+#[cfg(test)]
+mod golden;
 pub mod material;
 pub mod middleware;
 pub mod model;

@@ -227,6 +227,7 @@ mod tests {
             "middlewares": ["docker/middleware/shop/strip"],
             "services": ["docker/service/shop/web"],
             "endpoints": 2,
+            "part_of": [],
             "origin": "container shop-web-1",
             "priority": 3,
         }]);

@@ -57,6 +57,8 @@ pub fn demo() -> anyhow::Result<ExitCode> {
         let root = crate::control::ca::InternalCa::open(&issuer, "corp")?.root_pem();
         std::fs::write(&ca, root).context("the demo's root certificate")?;
         let ca = ca.display();
+        // As this very binary is called: it is on nobody's PATH yet.
+        let portolan = std::env::current_exe().map_or_else(|_| "portolan".into(), |path| path.display().to_string());
         println!(
             "Portolan is serving two replicas of whoami at\n\n  https://whoami.localhost:{https}/\n\n\
              with a certificate of its own CA, whose root is in {ca}\n\n  \
@@ -64,7 +66,7 @@ pub fn demo() -> anyhow::Result<ExitCode> {
              With Docker on this machine, a labelled container is live beside it a moment after it starts:\n\n  \
              docker run -d -l portolan.host=hello.localhost -l portolan.port=80 nginx\n  \
              curl --cacert {ca} https://hello.localhost:{https}/\n\n\
-             What is live, and what is wrong:\n\n  portolan routes --admin {admin}\n  portolan problems --admin {admin}\n\n\
+             What is live, and what is wrong:\n\n  {portolan} routes --admin {admin}\n  {portolan} problems --admin {admin}\n\n\
              Ctrl-C ends it.",
         );
         signals.reach(1).await;

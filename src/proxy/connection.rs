@@ -1,9 +1,8 @@
 //! One client connection: handshake, protocol, and its graceful end.
 
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -14,7 +13,6 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::id::Name;
-use crate::table::TableListener;
 
 use super::forwarded::Vouched;
 use super::handler;
@@ -53,7 +51,6 @@ pub async fn serve(worker: Rc<Worker>, name: Name, stream: TcpStream, peer: Sock
         return h1(connection, stream, header_timeout, drain).await;
     }
     let Some(local) = local else { return };
-    let compiled: Rc<Arc<TableListener>> = Rc::new(compiled);
     let shaken = tokio::select! {
         shaken = timeout(listener.timeouts.handshake.0, handshake(stream, local, &compiled)) => shaken,
         () = drain.cancelled() => return,
@@ -87,14 +84,7 @@ async fn h1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .serve_connection(TokioIo::new(stream), service);
-    let mut served = pin!(served);
-    let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = drain.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
+    let ended = until_drained(served, |served| served.graceful_shutdown(), &drain).await;
     if let Err(error) = ended {
         tracing::debug!(%error, "h1 connection ended");
     }
@@ -112,17 +102,24 @@ async fn h2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .serve_connection(TokioIo::new(stream), service);
-    let mut served = pin!(served);
-    let ended = tokio::select! {
-        ended = served.as_mut() => ended,
-        () = drain.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
+    let ended = until_drained(served, |served| served.graceful_shutdown(), &drain).await;
     if let Err(error) = ended {
         tracing::debug!(%error, "h2 connection ended");
     }
+}
+
+/// Serves until the connection ends by itself; once `drain` is cancelled, until what is under way is finished.
+async fn until_drained<C: Future<Output = hyper::Result<()>>>(
+    served: C,
+    shut_down: impl FnOnce(Pin<&mut C>),
+    drain: &CancellationToken,
+) -> hyper::Result<()> {
+    let mut served = pin!(served);
+    tokio::select! {
+        ended = served.as_mut() => return ended,
+        () = drain.cancelled() => shut_down(served.as_mut()),
+    }
+    served.await
 }
 
 /// Streams of a connection stay on its worker.

@@ -3,6 +3,7 @@
 //! Inbound copies of both, and of identity headers, are stripped in every spelling unless the peer is a trusted proxy:
 //! what an endpoint reads there is Portolan's word. RFC 7239 (Forwarded), RFC 9110 §7.6.1 (hop-by-hop).
 
+use std::cell::RefCell;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,6 +21,9 @@ const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+/// How many headers [`Vouched::apply`] adds, and the `Host` that goes with them.
+const ADDED: usize = 8;
+
 /// By what an inbound name starts, once `_` is read as `-`, it says who somebody is.
 const VOUCHING: [&str; 7] =
     ["forwarded", "x-real-ip", "client-cert", "x-client-cert", "ssl-client-", "x-ssl-client-", "x-forwarded"];
@@ -33,6 +37,8 @@ pub struct Vouched {
     port: HeaderValue,
     server: HeaderValue,
     trusted: bool,
+    /// The `Forwarded` element for the authority asked for last: clients ask for the same one again and again.
+    last: RefCell<Option<(HeaderValue, HeaderValue)>>,
 }
 
 impl Vouched {
@@ -48,6 +54,7 @@ impl Vouched {
             port: text(port.to_string()),
             server: server.clone(),
             trusted: trusted_proxies.iter().any(|net| net.contains(&ip)),
+            last: RefCell::default(),
         }
     }
 
@@ -60,10 +67,11 @@ impl Vouched {
         if !self.trusted {
             strip_vouching(headers);
         }
-        let chain = chain(headers, &X_FORWARDED_FOR, &self.peer_text);
-        headers.insert(X_FORWARDED_FOR, chain);
-        let forwarded = chain_text(headers, &FORWARDED, self.element(authority));
-        headers.insert(FORWARDED, forwarded);
+        headers.reserve(ADDED);
+        let chained = chain(headers, &X_FORWARDED_FOR, &self.peer_text);
+        headers.insert(X_FORWARDED_FOR, chained);
+        let chained = chain(headers, &FORWARDED, &self.element(authority));
+        headers.insert(FORWARDED, chained);
         for (name, value) in [
             (X_FORWARDED_PROTO, &self.proto),
             (X_FORWARDED_HOST, authority),
@@ -76,7 +84,13 @@ impl Vouched {
     }
 
     /// RFC 7239 §4: an IPv6 address stands in brackets and quotes.
-    fn element(&self, authority: &HeaderValue) -> String {
+    fn element(&self, authority: &HeaderValue) -> HeaderValue {
+        let mut last = self.last.borrow_mut();
+        if let Some((of, element)) = &*last
+            && of == authority
+        {
+            return element.clone();
+        }
         let mut element = String::with_capacity(64);
         let _ = match self.peer.ip() {
             IpAddr::V4(ip) => write!(element, "for={ip}"),
@@ -86,6 +100,8 @@ impl Vouched {
             let _ = write!(element, ";host=\"{host}\"");
         }
         let _ = write!(element, ";proto={}", self.proto.to_str().unwrap_or("http"));
+        let element = HeaderValue::try_from(element).unwrap_or_else(|_| HeaderValue::from_static("for=unknown"));
+        *last = Some((authority.clone(), element.clone()));
         element
     }
 }
@@ -94,10 +110,6 @@ fn chain(headers: &HeaderMap, name: &HeaderName, last: &HeaderValue) -> HeaderVa
     if !headers.contains_key(name) {
         return last.clone();
     }
-    chain_text(headers, name, last.to_str().unwrap_or("unknown").to_string())
-}
-
-fn chain_text(headers: &HeaderMap, name: &HeaderName, last: String) -> HeaderValue {
     let mut text = String::new();
     for value in headers.get_all(name) {
         if let Ok(value) = value.to_str() {
@@ -105,7 +117,7 @@ fn chain_text(headers: &HeaderMap, name: &HeaderName, last: String) -> HeaderVal
             text.push_str(", ");
         }
     }
-    text.push_str(&last);
+    text.push_str(last.to_str().unwrap_or("unknown"));
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 

@@ -6,7 +6,6 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::server::Acceptor;
@@ -45,7 +44,7 @@ const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 pub async fn handshake(
     stream: TcpStream,
     local: SocketAddr,
-    listener: &Rc<Arc<TableListener>>,
+    listener: &TableListener,
 ) -> Result<(TlsStream<TcpStream>, TlsFacts), HandshakeError> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
         .await

@@ -17,6 +17,7 @@ mod handler;
 mod handshake;
 mod pool;
 mod target;
+mod threads;
 mod worker;
 
-pub use worker::{Bound, WorkerSetup, Workers};
+pub use threads::{Bound, WorkerSetup, Workers};

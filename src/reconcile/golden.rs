@@ -1,12 +1,11 @@
 //! The golden cases of reconcile and compile: `tests/golden/reconcile/<case>/in.yaml` must give `out.yaml`.
 //!
 //! A case lists sources with the documents they wrote; the output says where each route stands, who holds each host, and
-//! every finding; then, through the compiled table, who answers what. `PORTOLAN_GOLDEN=write` writes the outputs anew;
-//! what changed in them is then to be read before it is committed.
+//! every finding; then, through the compiled table, who answers what.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -15,6 +14,7 @@ use serde::Deserialize;
 use super::{Action, Inputs, Outcome, reconcile};
 use crate::config::tree::Tree;
 use crate::config::{read, yaml};
+use crate::golden;
 use crate::model::diagnostic::Origin;
 use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
 use crate::model::ledger::{Hold, Ledger};
@@ -66,25 +66,7 @@ struct SourceSpec {
 
 #[test]
 fn every_golden_case_reconciles_to_its_output() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/reconcile");
-    let mut cases: Vec<PathBuf> =
-        std::fs::read_dir(&root).expect("cases").map(|entry| entry.expect("entry").path()).collect();
-    cases.sort();
-    assert!(cases.len() >= 15, "the cases are not where they should be: {cases:?}");
-    let write = std::env::var("PORTOLAN_GOLDEN").is_ok_and(|mode| mode == "write");
-    let mut differ = Vec::new();
-    for case in &cases {
-        let out = printed(&case.join("in.yaml"), false);
-        let reversed = printed(&case.join("in.yaml"), true);
-        assert_eq!(out, reversed, "{}: the order of the input matters", case.display());
-        let expected = case.join("out.yaml");
-        if write {
-            std::fs::write(&expected, &out).expect("writable");
-        } else if std::fs::read_to_string(&expected).unwrap_or_default() != out {
-            differ.push(format!("{}:\n{out}", case.display()));
-        }
-    }
-    assert!(differ.is_empty(), "not as golden (PORTOLAN_GOLDEN=write writes them anew):\n{}", differ.join("\n"));
+    golden::check("reconcile", 15, printed);
 }
 
 fn seconds(seconds: i64) -> Timestamp {

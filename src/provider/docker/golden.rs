@@ -1,14 +1,13 @@
 //! The golden cases of translation: `tests/golden/docker/<case>/in.yaml` must give `out.yaml`.
-//!
-//! `PORTOLAN_GOLDEN=write` writes the outputs anew; what changed in them is then to be read before it is committed.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::config::settings::DockerSettings;
 use crate::config::{read, yaml};
+use crate::golden;
 use crate::model::diagnostic::{Denial, Diagnostic};
 use crate::model::snapshot::Snapshot;
 
@@ -25,29 +24,7 @@ struct Case {
 
 #[test]
 fn every_golden_case_translates_to_its_output() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/docker");
-    let mut cases: Vec<PathBuf> =
-        std::fs::read_dir(&root).expect("cases").map(|entry| entry.expect("entry").path()).collect();
-    cases.sort();
-    assert!(cases.len() >= 15, "the cases are not where they should be: {cases:?}");
-    let write = std::env::var("PORTOLAN_GOLDEN").is_ok_and(|mode| mode == "write");
-    let mut differ = Vec::new();
-    for case in &cases {
-        let out = printed(&translated(&case.join("in.yaml"), false));
-        assert_eq!(
-            out,
-            printed(&translated(&case.join("in.yaml"), true)),
-            "{}: the order of the input matters",
-            case.display()
-        );
-        let expected = case.join("out.yaml");
-        if write {
-            std::fs::write(&expected, &out).expect("writable");
-        } else if std::fs::read_to_string(&expected).unwrap_or_default() != out {
-            differ.push(format!("{}:\n{out}", case.display()));
-        }
-    }
-    assert!(differ.is_empty(), "not as golden (PORTOLAN_GOLDEN=write writes them anew):\n{}", differ.join("\n"));
+    golden::check("docker", 15, |input, reversed| printed(&translated(input, reversed)));
 }
 
 fn translated(path: &Path, reversed: bool) -> Snapshot {

@@ -4,7 +4,7 @@
 //!            ┌──────────── backoff, for ever ────────────┐
 //!            ▼                                           │ Stale
 //! endpoint ─▶ connect ─▶ open events ─▶ list ─translate─▶ Live
-//!                             │          ▲  at once · again 250 ms after the last event · every 30 s
+//!                             │          ▲  at once · again 40 and 250 ms after the last event · every 30 s
 //!                             └──────────┘
 //! ```
 //! Events are hints to list again: what the engine lists is what is. They are opened before the first list, so that
@@ -38,8 +38,9 @@ use list::{Inspected, Listing};
 use objects::Surroundings;
 use translate::translate;
 
-/// An engine of 20.10 announces a network connect before its list shows it.
-const CONFIRM: Duration = Duration::from_millis(250);
+/// An engine of 20.10 announces a network connect, and now and then a start, before its list shows it. Soon for the
+/// usual case, later for an engine that is busy.
+const CONFIRM: [Duration; 2] = [Duration::from_millis(40), Duration::from_millis(250)];
 /// What no event told of.
 const SAFETY: Duration = Duration::from_secs(30);
 /// A list of very many containers takes the engine seconds; one that takes longer than this takes for ever.
@@ -173,20 +174,21 @@ where
 /// When to list next.
 struct Rhythm {
     asked: bool,
-    confirm: Option<Instant>,
+    /// When the last event came, and how often the list after it has been confirmed.
+    heard: Option<(Instant, usize)>,
     safety: Instant,
 }
 
 impl Rhythm {
     fn start(now: Instant) -> Rhythm {
         // The engine accepts an event stream a moment before it subscribes it.
-        Rhythm { asked: false, confirm: Some(now + CONFIRM), safety: now + SAFETY }
+        Rhythm { asked: false, heard: Some((now, 0)), safety: now + SAFETY }
     }
 
     fn hear(&mut self, event: &EventMessage, now: Instant) {
         if is_relevant(event) {
             self.asked = true;
-            self.confirm = Some(now + CONFIRM);
+            self.heard = Some((now, 0));
         }
     }
 
@@ -195,13 +197,16 @@ impl Rhythm {
     }
 
     fn wake(&self) -> Instant {
-        self.confirm.map_or(self.safety, |confirm| confirm.min(self.safety))
+        self.heard.map_or(self.safety, |(heard, confirmed)| (heard + CONFIRM[confirmed]).min(self.safety))
     }
 
     /// A list begins: it answers what was heard up to now, save what has to be confirmed.
     fn begin(&mut self, now: Instant) {
         self.asked = false;
-        self.confirm = self.confirm.filter(|confirm| *confirm > now);
+        self.heard = self.heard.and_then(|(heard, confirmed)| {
+            let left = (confirmed..CONFIRM.len()).find(|step| heard + CONFIRM[*step] > now)?;
+            Some((heard, left))
+        });
         self.safety = now + SAFETY;
     }
 }
@@ -283,8 +288,10 @@ mod tests {
         let mut rhythm = Rhythm::start(start);
         rhythm.begin(start);
         assert!(!rhythm.is_due(start));
-        let confirmed = start + CONFIRM;
-        assert!(rhythm.is_due(confirmed), "the first list is confirmed");
+        assert!(rhythm.is_due(start + CONFIRM[0]), "the first list is confirmed");
+        rhythm.begin(start + CONFIRM[0]);
+        let confirmed = start + CONFIRM[1];
+        assert!(rhythm.is_due(confirmed), "and once more");
         rhythm.begin(confirmed);
         assert!(!rhythm.is_due(confirmed));
         assert_eq!(rhythm.wake(), confirmed + SAFETY);
@@ -292,11 +299,14 @@ mod tests {
         rhythm.hear(&event(EventMessageTypeEnum::NETWORK, "connect"), confirmed);
         assert!(rhythm.is_due(confirmed));
         rhythm.begin(confirmed);
-        let later = confirmed + CONFIRM / 2;
+        let later = confirmed + CONFIRM[0] / 2;
         assert!(!rhythm.is_due(later));
         rhythm.hear(&event(EventMessageTypeEnum::CONTAINER, "start"), later);
         rhythm.begin(later);
-        assert_eq!(rhythm.wake(), later + CONFIRM, "after the last event, not the first");
+        assert_eq!(rhythm.wake(), later + CONFIRM[0], "after the last event, not the first");
+        let busy = later + CONFIRM[1];
+        rhythm.begin(busy);
+        assert_eq!(rhythm.wake(), busy + SAFETY, "a list that began after both confirms both");
     }
 
     #[test]

@@ -1,0 +1,134 @@
+//! Services: what any provider reads alike, and the endpoints that the operator writes as URLs.
+
+use std::net::SocketAddr;
+
+use crate::config::tree::Tree;
+use crate::model::diagnostic::{Denial, Diagnostic, Reason};
+use crate::model::id::Kind;
+use crate::model::schema::{BalanceSpec, Scheme, ServiceSpec};
+use crate::model::service::{Endpoint, Service};
+
+use super::Author;
+use super::reading::{Reading, operator_only};
+
+/// The fields of a service that any provider reads alike. Endpoints are the caller's to fill in.
+pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagnostic>) -> (ServiceSpec, Service) {
+    let mut reading = Reading::<ServiceSpec>::of(author.id(Kind::Service, name), tree, findings);
+    let spec = std::mem::take(&mut reading.spec);
+    let ServiceSpec {
+        endpoints,
+        port: _,
+        scheme,
+        network: _,
+        address: _,
+        balance,
+        health,
+        retry,
+        timeouts,
+        sticky,
+        tls,
+    } = &spec;
+    if endpoints.is_some() && !author.is_operator() {
+        let instead = "a container's own address is found by itself; give the port with port:";
+        let diagnostic = operator_only(&reading.id, tree, "endpoints", instead);
+        reading.deny(diagnostic);
+    }
+    if scheme.is_some_and(|scheme| scheme != Scheme::Http) {
+        reading.not_yet("scheme");
+    }
+    if let Some(tls) = tls {
+        reading.not_yet("tls");
+        if tls.insecure_skip_verify.is_some() && !author.is_operator() {
+            let instead = "trust the endpoint's CA by a bundle instead";
+            let mut diagnostic = operator_only(&reading.id, tree, "tls", instead);
+            diagnostic.field = Some("tls.insecure_skip_verify".into());
+            reading.deny(diagnostic);
+        }
+    }
+    for (field, given) in [
+        ("balance", balance.is_some_and(|b| b != BalanceSpec::RoundRobin)),
+        ("health", health.is_some()),
+        ("retry", retry.is_some()),
+        ("timeouts", timeouts.is_some()),
+        ("sticky", sticky.is_some()),
+    ] {
+        if given {
+            reading.passed_over(field);
+        }
+    }
+    let service = Service {
+        origin: tree.origin.clone(),
+        replica: author.replica.clone(),
+        created: author.created,
+        endpoints: Vec::new(),
+        denied: reading.denied,
+        absent: None,
+        id: reading.id,
+    };
+    (spec, service)
+}
+
+/// Endpoints that the operator wrote as URLs.
+pub(super) fn written_endpoints(
+    spec: &ServiceSpec,
+    service: &mut Service,
+    tree: &Tree,
+    findings: &mut Vec<Diagnostic>,
+) {
+    for (field, given) in
+        [("port", spec.port.is_some()), ("network", spec.network.is_some()), ("address", spec.address.is_some())]
+    {
+        if given {
+            let origin = tree.field(field).unwrap_or(tree).origin.clone();
+            let detail =
+                format!("\"{field}\" is for containers; here the endpoints say it, as in http://10.0.0.7:8080");
+            let diagnostic = Diagnostic::error(service.id.clone(), Reason::Invalid, origin, detail).on(field);
+            service.denied.get_or_insert_with(|| Denial::of(&diagnostic));
+            findings.push(diagnostic);
+        }
+    }
+    let Some(urls) = &spec.endpoints else {
+        let detail = "the service has no endpoints; write endpoints: [\"http://10.0.0.7:8080\"]";
+        findings.push(
+            Diagnostic::error(service.id.clone(), Reason::Invalid, service.origin.clone(), detail).on("endpoints"),
+        );
+        service.denied.get_or_insert_with(|| Denial::new(Reason::Invalid, detail));
+        return;
+    };
+    for url in urls {
+        match endpoint(url) {
+            Ok(endpoint) => service.endpoints.push(endpoint),
+            Err((reason, why)) => {
+                let origin = tree.field("endpoints").unwrap_or(tree).origin.clone();
+                let diagnostic = Diagnostic::error(service.id.clone(), reason, origin, why).on("endpoints");
+                service.denied.get_or_insert_with(|| Denial::of(&diagnostic));
+                findings.push(diagnostic);
+            }
+        }
+    }
+}
+
+pub(super) fn endpoint(url: &str) -> Result<Endpoint, (Reason, String)> {
+    let shape = "write it like http://10.0.0.7:8080";
+    let invalid = |why: &str| (Reason::Invalid, format!("\"{url}\" is no endpoint: {why}; {shape}"));
+    let uri: http::Uri = url.parse().map_err(|_| invalid("it is not a URL"))?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https" | "h2c" | "h2") => {
+            return Err((Reason::NotSupportedYet, format!("\"{url}\": only http:// endpoints are built so far")));
+        }
+        _ => return Err(invalid("its scheme is not http")),
+    }
+    if uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
+        return Err(invalid("it has a path; a middleware changes paths"));
+    }
+    let host = uri.host().unwrap_or_default();
+    let port = uri.port_u16().unwrap_or(80);
+    match host.trim_matches(['[', ']']).parse() {
+        Ok(ip) => Ok(Endpoint { address: SocketAddr::new(ip, port), name: url.into() }),
+        Err(_) => {
+            let why = format!("\"{url}\": endpoints by DNS name are not built yet; write the address");
+            Err((Reason::NotSupportedYet, why))
+        }
+    }
+}
