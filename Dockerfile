@@ -6,6 +6,5 @@ COPY ${BIN} /portolan
 EXPOSE 80 443
 # The internal CA is in there: without a volume every new container would be a CA that nobody trusts.
 VOLUME /var/lib/portolan
-HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["/portolan", "health"]
 ENTRYPOINT ["/portolan"]
 CMD ["run"]

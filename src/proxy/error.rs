@@ -29,7 +29,7 @@ pub enum ErrorKind {
     ResponseTimeout,
 }
 
-/// Whose fault it is: how loudly it is logged.
+/// Whose fault it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     Client,

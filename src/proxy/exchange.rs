@@ -30,7 +30,6 @@ pub struct Exchange {
     pub status: StatusCode,
     /// Why Portolan answered by itself, or why the answer broke off.
     pub reason: Option<&'static str>,
-    pub detail: Option<String>,
     pub route: Option<Rc<LiveRoute>>,
     /// Index into the route's endpoints.
     pub endpoint: Option<usize>,
@@ -55,7 +54,6 @@ impl Exchange {
             response_bytes: 0,
             status: StatusCode::OK,
             reason: None,
-            detail: None,
             route: None,
             endpoint: None,
             upstream_duration: None,
@@ -74,7 +72,7 @@ impl Exchange {
     /// The endpoint stopped in the middle of its answer.
     pub fn broken(&mut self, error: &hyper::Error) {
         self.reason = Some("EndpointReset");
-        self.detail = Some(error.to_string());
+        tracing::debug!(%error, uri = %self.uri, "an answer broke off");
     }
 
     fn log(&self, duration: Duration) {
@@ -132,9 +130,6 @@ impl Drop for Exchange {
         }
         if let Some(reason) = self.reason {
             metrics.refusal(reason);
-            if let Some(detail) = &self.detail {
-                tracing::debug!(reason, detail, uri = %self.uri, "answered by Portolan");
-            }
         }
         self.log(duration);
     }

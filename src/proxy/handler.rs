@@ -25,7 +25,7 @@ use crate::table::TableListener;
 use super::authorize::{Permit, authorize};
 use super::body::{RequestBody, ResponseBody};
 use super::connection::Connection;
-use super::error::{ErrorKind, Fault, ProxyError};
+use super::error::{ErrorKind, ProxyError};
 use super::exchange::Exchange;
 use super::forward::forward;
 use super::forwarded::strip_hop_by_hop;
@@ -226,11 +226,9 @@ fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>)
         Answer::Refuse(error) => {
             let ProxyError { kind, detail } = error;
             let (status, reason, fault) = kind.row();
-            if fault == Fault::Upstream {
-                tracing::warn!(reason, detail, "an endpoint did not answer");
-            }
+            // The access log and a metric have it: one line more per request would only drown an outage's first cause.
+            tracing::debug!(reason, detail, ?fault, "answered by Portolan");
             exchange.reason = Some(reason);
-            exchange.detail = Some(detail);
             let mut headers = HeaderMap::with_capacity(6);
             if connection.worker.reason_header {
                 headers.insert(PORTOLAN_REASON, HeaderValue::from_static(reason));

@@ -40,7 +40,7 @@ pub struct Absence {
 
 impl Absence {
     fn resting(detail: String) -> Absence {
-        Absence { reason: Reason::NoAddress, field: None, detail, is_problem: false }
+        Absence { reason: Reason::NotReady, field: None, detail, is_problem: false }
     }
 
     fn problem(reason: Reason, field: &'static str, detail: String) -> Absence {
