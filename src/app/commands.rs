@@ -32,7 +32,13 @@ pub fn ca_root(settings: &Settings, issuer: Option<&str>) -> anyhow::Result<Exit
                 default.or(known.first().copied()).ok_or_else(|| anyhow!("issuers: names no internal CA"))?
             }
         };
-    let ca = InternalCa::open(&StateDir::view(&settings.state_dir).issuer_dir(name), name)?;
+    let dir = StateDir::view(&settings.state_dir).issuer_dir(name);
+    let known = dir.exists();
+    let ca = InternalCa::open(&dir, name)?;
+    if !known {
+        // With another state_dir than the proxy's this is a root that no proxy uses.
+        eprintln!("portolan: there was no CA in {}; made one", dir.display());
+    }
     crate::cli::print(&ca.root_pem())
 }
 
