@@ -129,17 +129,17 @@ pub(super) fn contend(
         let holding = held.get(host).unwrap_or(&nobody);
         let holds = unit.owners.iter().any(|owner| holding.by(owner));
         let operator = route.source().is_operator();
-        let holder = holder_route(resolved, holding, host);
+        let holder = || holder_route(resolved, holding, host);
         if route.route.guessed && !holds {
             let detail = format!("its matches cannot be read, and {host} is held by another source: left out there");
-            findings.push(left_out(route, Reason::HostHeld, detail, holder));
+            findings.push(left_out(route, Reason::HostHeld, detail, holder()));
             continue;
         }
         if !operator && (under_cover(host) || (holding.protected && !holds)) {
             let by = names(&holding.holders);
             let detail =
                 format!("{host} is under a policy of {by} and that source's alone; use another host, or ask its owner");
-            findings.push(left_out(route, Reason::HostProtected, detail, holder));
+            findings.push(left_out(route, Reason::HostProtected, detail, holder()));
             continue;
         }
         let brings = route.route.mtls.is_some() || route.route.tls.is_some();
@@ -147,13 +147,13 @@ pub(super) fn contend(
             let by = names(&holding.holders);
             let detail =
                 format!("{host} is held by {by}: mtls and tls hold for a whole host and come from its holder alone");
-            findings.push(left_out(route, Reason::HostHeld, detail, holder));
+            findings.push(left_out(route, Reason::HostHeld, detail, holder()));
             continue;
         }
         if !holds && holding.reserved.contains(&unit.matched.to_string()) {
             let by = names(&holding.holders);
             let detail = format!("{} is kept for {by}, whose container is away for less than a minute", unit.matched);
-            findings.push(left_out(route, Reason::Conflict, detail, holder));
+            findings.push(left_out(route, Reason::Conflict, detail, holder()));
             continue;
         }
         // Units come sorted by listener and match: rivals are neighbours.
@@ -184,7 +184,7 @@ fn names(sources: &BTreeSet<Source>) -> String {
 }
 
 fn holder_route(resolved: &Resolved, held: &Held, host: &HostPattern) -> Option<ObjectId> {
-    // Only called where a claim is left out: the walk over all routes is not on the usual way.
+    // Asked only where a claim is left out: the walk over all routes is not on the usual way.
     let find = || {
         resolved
             .routes
