@@ -23,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use super::report::{self, CertificateReport, ProviderReport, RouteReport, ServiceReport};
 use crate::control::view::View;
 use crate::model::Diagnostic;
-use crate::model::listener::ListenAddress;
 
 #[derive(Clone)]
 pub struct AdminState {
@@ -33,19 +32,6 @@ pub struct AdminState {
 impl AdminState {
     fn now(&self) -> Arc<View> {
         self.view.borrow().clone()
-    }
-}
-
-/// The setting `admin.address`, which has to be loopback until the API knows TLS and rights.
-pub fn check_admin_address(raw: &str) -> Result<ListenAddress, String> {
-    let address: ListenAddress = raw.parse()?;
-    match address.ip {
-        Some(ip) if ip.to_canonical().is_loopback() => Ok(address),
-        _ => Err(format!(
-            "admin.address \"{raw}\" is not a loopback address: the admin API has no TLS and no rights yet, so that \
-             anybody who reaches it could use it. Write \"127.0.0.1:{}\"",
-            address.port
-        )),
     }
 }
 
@@ -240,18 +226,6 @@ mod tests {
         {
             assert_eq!(api.status(&format!("Host: localhost:9180\r\nOrigin: {origin}\r\n")).await, 403, "{origin}");
         }
-    }
-
-    #[test]
-    fn only_a_loopback_address_is_taken() {
-        for good in ["127.0.0.1:9180", "[::1]:9180", "127.8.8.8:1"] {
-            assert!(check_admin_address(good).is_ok(), "{good}");
-        }
-        for bad in [":9180", "0.0.0.0:9180", "[::]:9180", "192.0.2.1:9180"] {
-            let why = check_admin_address(bad).unwrap_err();
-            assert!(why.contains("loopback") && why.contains("127.0.0.1:"), "{why}");
-        }
-        assert!(check_admin_address("localhost").unwrap_err().contains("not an address"));
     }
 
     #[test]

@@ -259,6 +259,19 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
     }
 
     #[test]
+    fn only_a_loopback_address_is_taken_for_the_admin_api() {
+        let with = |address: &str| format!("admin: {{ address: \"{address}\" }}");
+        for good in ["127.0.0.1:9180", "[::1]:9180", "127.8.8.8:1"] {
+            assert!(loaded(&with(good), &[], &[]).is_ok(), "{good}");
+        }
+        for bad in [":9180", "0.0.0.0:9180", "[::]:9180", "192.0.2.1:9180"] {
+            let why = errors(&with(bad)).join("\n");
+            assert!(why.contains("loopback") && why.contains("127.0.0.1:"), "{why}");
+        }
+        assert!(errors(&with("localhost")).join("\n").contains("not an address"));
+    }
+
+    #[test]
     fn without_a_word_the_defaults_are_those_of_the_settings_page() {
         let Loaded { settings, listeners, findings, .. } = loaded("", &[], &[]).expect("defaults");
         assert_eq!(settings, Settings::default());
