@@ -192,10 +192,7 @@ mod tests {
     fn desired(routes: Vec<DesiredRoute>, endpoints: &[&str]) -> Desired {
         let service = ServiceFacts {
             origin: Origin::Default,
-            endpoints: endpoints
-                .iter()
-                .map(|address| Endpoint { address: address.parse().unwrap(), name: "shop-web-1".into() })
-                .collect(),
+            endpoints: endpoints.iter().map(|address| Endpoint::new(address.parse().unwrap(), "shop-web-1")).collect(),
             absent: endpoints.is_empty().then(|| Denial::new(Reason::NoNetwork, "no network is shared")),
         };
         Desired {

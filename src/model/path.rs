@@ -19,6 +19,8 @@ pub enum PathMatch {
     /// By whole segments: `/foo` matches `/foo`, `/foo/` and `/foo/x`, never `/foobar`. No trailing slash; `/` is the
     /// empty prefix.
     Prefix(Arc<str>),
+    /// By characters, as Traefik's `PathPrefix` has it: `/foo` matches `/foobar` too.
+    StringPrefix(Arc<str>),
 }
 
 impl PathMatch {
@@ -38,8 +40,14 @@ impl PathMatch {
 
     /// Whether every path that `other` matches is matched by this claim.
     pub fn covers(&self, other: &PathMatch) -> bool {
+        if self.is_everything() {
+            return true;
+        }
         match (self, other) {
             (PathMatch::Prefix(a), PathMatch::Prefix(b) | PathMatch::Exact(b)) => prefix_matches(a, b),
+            (PathMatch::StringPrefix(a), PathMatch::StringPrefix(b) | PathMatch::Prefix(b) | PathMatch::Exact(b)) => {
+                b.starts_with(&**a)
+            }
             (a, b) => a == b,
         }
     }
@@ -48,12 +56,13 @@ impl PathMatch {
         match self {
             PathMatch::Exact(path) => **path == *key,
             PathMatch::Prefix(path) => prefix_matches(path, key),
+            PathMatch::StringPrefix(path) => key.starts_with(&**path),
         }
     }
 
     /// A claim on everything below the root says nothing about the path.
     pub fn is_everything(&self) -> bool {
-        matches!(self, PathMatch::Prefix(path) if &**path == "/")
+        matches!(self, PathMatch::Prefix(path) | PathMatch::StringPrefix(path) if &**path == "/")
     }
 }
 
@@ -66,6 +75,7 @@ impl fmt::Display for PathMatch {
         match self {
             PathMatch::Exact(path) => write!(f, "={path}"),
             PathMatch::Prefix(path) => f.write_str(path),
+            PathMatch::StringPrefix(path) => write!(f, "{path}*"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A route: which requests, under which policy, through which middlewares, to which service.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use super::diagnostic::{Denial, Origin};
 use super::host::HostPattern;
 use super::id::{Name, NameRef, ObjectId};
 use super::path::PathMatch;
+use super::predicate::Term;
 use super::schema::TlsVersion;
 
 /// One route as one source spells it. Several of one id are replicas, which `reconcile` unites.
@@ -44,11 +46,13 @@ pub struct Replica {
     pub service: Arc<str>,
 }
 
-/// One conjunction of predicates.
+/// One conjunction of predicates: the host and the path that the table is indexed by, and everything else.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RouteMatch {
     pub host: HostPattern,
     pub path: PathMatch,
+    /// All of these hold too.
+    pub terms: BTreeSet<Term>,
     /// Predicates that cannot be evaluated (yet), as they were written. Their route is denied, and stands before one
     /// without them: a request they might have chosen never falls through.
     pub unread: Option<Arc<str>>,
@@ -56,18 +60,23 @@ pub struct RouteMatch {
 
 impl RouteMatch {
     pub fn new(host: HostPattern, path: PathMatch) -> RouteMatch {
-        RouteMatch { host, path, unread: None }
+        RouteMatch { host, path, terms: BTreeSet::new(), unread: None }
     }
 
-    /// Whether every request that `other` matches is matched by this one.
+    /// Whether every request that `other` matches is matched by this one, as far as can be told: every term of this
+    /// one is a term of the other.
     pub fn covers(&self, other: &RouteMatch) -> bool {
-        self.host.covers(&other.host) && self.path.covers(&other.path) && self.unread.is_none()
+        self.host.covers(&other.host)
+            && self.path.covers(&other.path)
+            && self.terms.is_subset(&other.terms)
+            && self.unread.is_none()
     }
 }
 
 impl fmt::Display for RouteMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.host, self.path)?;
+        self.terms.iter().try_for_each(|term| write!(f, " [{term}]"))?;
         self.unread.as_ref().map_or(Ok(()), |unread| write!(f, " [{unread}]"))
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::diagnostic::{Denial, Origin};
 use super::id::ObjectId;
 use super::route::Replica;
+use super::units::Span;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
@@ -17,6 +18,9 @@ pub struct Service {
     pub replica: Option<Replica>,
     pub created: Timestamp,
     pub endpoints: Vec<Endpoint>,
+    pub traffic: Traffic,
+    /// Whether anything of it runs, reachable and ready or not: its source keeps the hosts it holds.
+    pub running: bool,
     /// Something about the service's definition is wrong: every route that uses it is denied.
     pub denied: Option<Denial>,
     /// Why there is no endpoint although the service is there, for the answer of its routes.
@@ -27,6 +31,98 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     pub address: SocketAddr,
+    /// Its share where the service is balanced by weight, and of the hash ring; 1 where nothing is said.
+    pub weight: u32,
+    pub phase: Phase,
     /// Who stands behind the address, as people know it: a container's name, or the URL that was written.
     pub name: Arc<str>,
+}
+
+impl Endpoint {
+    /// Ready, with a weight of one.
+    pub fn new(address: SocketAddr, name: impl Into<Arc<str>>) -> Endpoint {
+        Endpoint { address, weight: 1, phase: Phase::Ready, name: name.into() }
+    }
+}
+
+/// An endpoint leaves in two ways: draining, or by not being there any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    #[default]
+    Ready,
+    /// Soft: told to stop, or unhealthy. No new request but those that stick to it; what is under way is finished.
+    Draining,
+}
+
+/// How requests are spread over the endpoints, and what happens to those that fail.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    pub balance: Balance,
+    pub sticky: Option<Sticky>,
+    pub retry: Retry,
+    pub timeouts: Timeouts,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    #[default]
+    RoundRobin,
+    Random,
+    /// By the endpoints' weights, evenly spread.
+    Weighted,
+    /// The less busy of two that are drawn at random.
+    LeastRequest,
+    ConsistentHash(HashKey),
+}
+
+/// What requests are told apart by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HashKey {
+    /// The address that forwarding headers name where they are believed, else the peer's.
+    #[default]
+    ClientIp,
+    /// The header's name in lower case. A request without it goes by client IP.
+    Header(Arc<str>),
+    /// A request without it goes by client IP.
+    Cookie(Arc<str>),
+}
+
+/// Clients come back to the endpoint that answered them first.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Sticky {
+    pub cookie: Arc<str>,
+    /// The cookie cannot be made up: it carries a MAC. Otherwise it is a mere hash of the endpoint.
+    pub signed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Retry {
+    /// How often one request is tried in all, the first time included. 1 = never again.
+    pub attempts: u32,
+    /// Retries of requests that may have arrived, in per cent of the requests of late; a few are always allowed.
+    pub budget_percent: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry { attempts: 3, budget_percent: 20 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    pub connect: Span,
+    /// From the request's last byte to the head of the answer.
+    pub response_header: Span,
+    /// From the request's head to the answer's last byte; `None` is without end.
+    pub request: Option<Span>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts { connect: Span::seconds(5), response_header: Span::seconds(60), request: None }
+    }
 }

@@ -137,7 +137,7 @@ fn snapshots(case: &Case, documents: &[Tree], reversed: bool) -> BTreeMap<Provid
         for service in &mut lowered.services {
             if let Some(address) = spec.endpoints.get(&*service.id.name) {
                 let name = spec.container.as_deref().unwrap_or(address);
-                service.endpoints = vec![Endpoint { address: address.parse().expect("address"), name: name.into() }];
+                service.endpoints = vec![Endpoint::new(address.parse().expect("address"), name)];
             }
         }
         snapshots.entry(provider).or_insert_with(|| Snapshot::empty(provider)).absorb(lowered);

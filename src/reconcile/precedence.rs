@@ -64,7 +64,7 @@ impl Rank {
             },
             path: match &matched.path {
                 PathMatch::Exact(_) => PathRank::Exact,
-                PathMatch::Prefix(prefix) => PathRank::Prefix(Reverse(prefix.len())),
+                PathMatch::Prefix(prefix) | PathMatch::StringPrefix(prefix) => PathRank::Prefix(Reverse(prefix.len())),
             },
             predicates: Reverse(matched.unread.is_some()),
             provider: id.provider,

@@ -32,7 +32,7 @@ impl PathIndex {
             let (text, exact) = match path {
                 PathMatch::Exact(text) => (&**text, true),
                 PathMatch::Prefix(text) if &**text == "/" => ("", false),
-                PathMatch::Prefix(text) => (&**text, false),
+                PathMatch::Prefix(text) | PathMatch::StringPrefix(text) => (&**text, false),
             };
             let mut node = &mut index.root;
             for segment in segments(text) {

@@ -69,7 +69,7 @@ mod tests {
     use crate::model::id::{Kind, Provider, Source};
 
     fn endpoint(port: u16) -> Endpoint {
-        Endpoint { address: ([127, 0, 0, 1], port).into(), name: port.to_string().into() }
+        Endpoint::new(([127, 0, 0, 1], port).into(), port.to_string())
     }
 
     fn services() -> Vec<ObjectId> {

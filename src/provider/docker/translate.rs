@@ -239,7 +239,7 @@ impl<'c> Speaker<'c> {
             return service;
         }
         match address::reach(self.container, &wish, all, around) {
-            Ok(address) => service.endpoints.push(Endpoint { address, name: self.container.name.as_str().into() }),
+            Ok(address) => service.endpoints.push(Endpoint::new(address, self.container.name.as_str())),
             Err(absence) => {
                 service.absent = Some(Denial::new(absence.reason, absence.detail.as_str()));
                 if absence.is_problem {

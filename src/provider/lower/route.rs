@@ -115,7 +115,7 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
     let matches = patterns
         .iter()
         .flat_map(|host| paths.iter().map(move |path| (host, path)))
-        .map(|(host, path)| RouteMatch { host: host.clone(), path: path.clone(), unread: Clone::clone(&unread) })
+        .map(|(host, path)| RouteMatch { unread: Clone::clone(&unread), ..RouteMatch::new(host.clone(), path.clone()) })
         .collect();
     Ok(Route {
         origin: tree.origin.clone(),

@@ -6,7 +6,7 @@ use crate::config::tree::Tree;
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::id::Kind;
 use crate::model::schema::{BalanceSpec, Scheme, ServiceSpec};
-use crate::model::service::{Endpoint, Service};
+use crate::model::service::{Endpoint, Service, Traffic};
 
 use super::Author;
 use super::reading::{Reading, operator_only};
@@ -61,6 +61,8 @@ pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diag
         replica: author.replica.clone(),
         created: author.created,
         endpoints: Vec::new(),
+        traffic: Traffic::default(),
+        running: author.is_operator(),
         denied: reading.denied,
         absent: None,
         id: reading.id,
@@ -125,7 +127,7 @@ pub(super) fn endpoint(url: &str) -> Result<Endpoint, (Reason, String)> {
     let host = uri.host().unwrap_or_default();
     let port = uri.port_u16().unwrap_or(80);
     match host.trim_matches(['[', ']']).parse() {
-        Ok(ip) => Ok(Endpoint { address: SocketAddr::new(ip, port), name: url.into() }),
+        Ok(ip) => Ok(Endpoint::new(SocketAddr::new(ip, port), url)),
         Err(_) => {
             let why = format!("\"{url}\": endpoints by DNS name are not built yet; write the address");
             Err((Reason::NotSupportedYet, why))
