@@ -17,6 +17,7 @@ pub mod id;
 pub mod ledger;
 pub mod listener;
 pub mod middleware;
+pub mod nets;
 pub mod path;
 pub mod pattern;
 pub mod predicate;

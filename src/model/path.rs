@@ -38,6 +38,21 @@ impl PathMatch {
         configured(raw).map(|path| PathMatch::Exact(path.into()))
     }
 
+    /// By characters, so the last segment may be any beginning of one, dots included.
+    pub fn string_prefix(raw: &str) -> Result<PathMatch, String> {
+        check(raw)?;
+        if let Some((whole, _)) = raw.rsplit_once('/')
+            && whole.split('/').any(|segment| dots(segment) > 0)
+        {
+            return Err(format!("\"{raw}\" has a dot segment, which no request has left when it is matched"));
+        }
+        let broken = raw.bytes().enumerate().any(|(i, b)| b == b'%' && escape(raw.as_bytes(), i).is_none());
+        if broken {
+            return Err(format!("\"{raw}\" ends within an escape, or has one that is none; write % itself as %25"));
+        }
+        Ok(PathMatch::StringPrefix(match_key(raw).into()))
+    }
+
     /// Whether every path that `other` matches is matched by this claim.
     pub fn covers(&self, other: &PathMatch) -> bool {
         if self.is_everything() {
@@ -81,14 +96,19 @@ impl fmt::Display for PathMatch {
 }
 
 fn configured(raw: &str) -> Result<String, String> {
+    check(raw)?;
+    let resolved = resolve_dots(raw).ok_or_else(|| format!("\"{raw}\" climbs above the root"))?;
+    Ok(match_key(&resolved).into_owned())
+}
+
+fn check(raw: &str) -> Result<(), String> {
     if !raw.starts_with('/') {
         return Err(format!("\"{raw}\" is not a path: it must start with /"));
     }
     if let Some(bad) = raw.chars().find(|c| matches!(c, '?' | '#') || c.is_control()) {
         return Err(format!("\"{raw}\" is not a path: {bad:?} cannot stand in one"));
     }
-    let resolved = resolve_dots(raw).ok_or_else(|| format!("\"{raw}\" climbs above the root"))?;
-    Ok(match_key(&resolved).into_owned())
+    Ok(())
 }
 
 /// Resolves `.` and `..` segments, literal or percent-encoded. `None` where the path climbs above the root.
@@ -137,10 +157,10 @@ fn dots(segment: &str) -> usize {
     if count > 2 { 0 } else { count }
 }
 
-/// Brings a path to the one spelling used for matching: unreserved characters decoded, non-ASCII bytes encoded, hex
-/// digits upper-case. `%2F` stays what it is and is no separator.
+/// Brings a path to the one spelling used for matching: unreserved characters decoded, bytes that cannot stand in a URI
+/// encoded, hex digits upper-case. `%2F` stays what it is and is no separator.
 pub fn match_key(path: &str) -> Cow<'_, str> {
-    if !path.bytes().any(|b| b == b'%' || !b.is_ascii()) {
+    if !path.bytes().any(|b| b == b'%' || !stands_in_uri(b)) {
         return Cow::Borrowed(path);
     }
     let bytes = path.as_bytes();
@@ -162,7 +182,7 @@ pub fn match_key(path: &str) -> Cow<'_, str> {
                     i += 1;
                 }
             },
-            byte if byte.is_ascii() => {
+            byte if stands_in_uri(byte) => {
                 key.push(byte as char);
                 i += 1;
             }
@@ -221,7 +241,7 @@ pub fn lenient_key(path: &str) -> Option<String> {
     for segment in segments {
         key.push('/');
         for &byte in segment {
-            if byte.is_ascii_graphic() && byte != b'%' && byte != b'?' && byte != b'#' {
+            if stands_in_uri(byte) && byte != b'?' && byte != b'#' {
                 key.push(byte as char);
             } else {
                 push_escape(&mut key, byte);
@@ -246,8 +266,26 @@ fn push_escape(out: &mut String, byte: u8) {
     out.push(HEX[usize::from(byte & 15)] as char);
 }
 
+/// RFC 3986 §2: unreserved and reserved characters. Clients send some of the others as they are (`{`, `|`, `"`).
+fn stands_in_uri(byte: u8) -> bool {
+    IN_URI[usize::from(byte)]
+}
+
+/// Every byte of every request's path is asked.
+const IN_URI: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_unreserved(byte as u8)
+            || matches!(byte as u8, b':' | b'/' | b'?' | b'#' | b'[' | b']' | b'@')
+            || matches!(byte as u8, b'!' | b'$' | b'&'..=b',' | b';' | b'=');
+        byte += 1;
+    }
+    table
+};
+
 /// RFC 3986 §2.3.
-fn is_unreserved(byte: u8) -> bool {
+const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
@@ -294,6 +332,23 @@ mod tests {
         assert_eq!(match_key("/%61%2d%c3%a9%2fb"), "/a-%C3%A9%2Fb");
         assert_eq!(match_key("/é"), "/%C3%A9");
         assert_eq!(match_key("/100%"), "/100%");
+        assert_eq!(match_key("/{a b}|\"c\"%7b"), "/%7Ba%20b%7D%7C%22c%22%7B");
+        assert_eq!(match_key("/:@!$&'()*+,;=[x]"), "/:@!$&'()*+,;=[x]");
+    }
+
+    #[test]
+    fn a_string_prefix_ends_anywhere() {
+        for (raw, key) in [("/a b", "/a%20b*"), ("/é", "/%C3%A9*"), ("/a/.", "/a/.*"), ("/a/..", "/a/..*"), ("/", "/*")]
+        {
+            assert_eq!(PathMatch::string_prefix(raw).map(|p| p.to_string()).as_deref(), Ok(key), "{raw}");
+        }
+        for raw in ["a", "/a?b", "/../b", "/a/%2e/b", "/a%2", "/a%", "/a%zz"] {
+            assert!(PathMatch::string_prefix(raw).is_err(), "{raw}");
+        }
+        let products = PathMatch::string_prefix("/products").expect("valid");
+        assert!(
+            products.matches("/products") && products.matches("/products-for-sale") && !products.matches("/produce")
+        );
     }
 
     #[test]
@@ -306,6 +361,7 @@ mod tests {
             ("/x\\..\\admin", "/admin"),
             ("/x%5c..%5cadmin/", "/admin/"),
             ("/a%252fb", "/a%252fb"),
+            ("/x%7b%2fy", "/x%7B/y"),
         ] {
             assert_eq!(lenient_key(raw).as_deref(), Some(key), "{raw}");
         }

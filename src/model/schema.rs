@@ -48,12 +48,15 @@ pub struct RouteSpec {
     /// Element-wise prefix.
     pub path: Option<String>,
     pub path_exact: Option<String>,
-    /// Anchored at both ends, RE2 syntax.
+    /// Anchored at both ends, RE2 syntax; on the path with every character decoded that is not reserved.
     pub path_regex: Option<String>,
+    /// Any of these.
     pub methods: Option<Vec<String>>,
+    /// Header name to one of its values, exactly. All hold.
     pub headers: Option<BTreeMap<String, String>>,
+    /// Parameter name to one of its values, exactly, both decoded. All hold.
     pub query: Option<BTreeMap<String, String>>,
-    /// CIDR blocks.
+    /// CIDR blocks or addresses, one of which holds the peer's own.
     pub clients: Option<Vec<String>>,
     /// Instead of the fields above: Traefik v3's grammar and meaning.
     pub rule: Option<String>,

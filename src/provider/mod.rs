@@ -9,6 +9,7 @@ pub mod docker;
 pub mod file;
 pub mod labels;
 pub mod lower;
+pub mod rule;
 pub mod settings;
 
 use std::collections::BTreeMap;

@@ -132,6 +132,27 @@ fn a_route_is_served_on_its_listeners_alone() {
 }
 
 #[test]
+fn each_alternative_of_a_rule_ranks_on_its_own() {
+    let backends = ["ruled", "plain"].map(Backend::named);
+    let portolan = plainly(json!({
+        "routes": {
+            "ruled": { "rule": "Host(`a.rule.test`) && Path(`/x y`) || HOST(\"*.b.rule.test\") || Host(`none.rule.test`) && Host(`a.rule.test`)" },
+            "plain": { "hosts": ["a.rule.test", "c.b.rule.test"] },
+        },
+        "services": { "ruled": { "endpoints": [backends[0].url()] }, "plain": { "endpoints": [backends[1].url()] } },
+    }));
+    for (host, path, name) in [
+        ("a.rule.test", "/x%20y", "ruled"),
+        ("a.rule.test", "/x%20y/", "plain"),
+        ("b.b.rule.test", "/", "ruled"),
+        ("c.b.rule.test", "/", "plain"),
+    ] {
+        assert_from(&portolan, host, path, name);
+    }
+    assert_refused(&ask(&portolan, "none.rule.test", "/"), 404, "NoRoute");
+}
+
+#[test]
 fn a_denied_route_answers_503_and_nothing_falls_through_to_another() {
     let backend = Backend::named("open");
     let portolan = Portolan::serving(json!({
@@ -140,8 +161,7 @@ fn a_denied_route_answers_503_and_nothing_falls_through_to_another() {
             "any": { "host": "*", "listeners": ["plain"], "service": "s" },
             "unknown-key": { "host": "denied.test", "path": "/misspelt", "mlts": "partners", "service": "s" },
             "policy": { "host": "denied.test", "path": "/policy", "mtls": "partners", "service": "s" },
-            "rule": { "rule": "Host(`denied.test`) && PathPrefix(`/rule`)", "service": "s", "listeners": ["plain"] },
-            "ruled": { "rule": "Host(`ruled.test`) && PathPrefix(`/x`)", "service": "s", "listeners": ["plain"] },
+            "ruled": { "rule": "Host(`ruled.test`) && PathPrefix(`/x`", "service": "s", "listeners": ["plain"] },
             "nameless": { "host": "denied.test", "path": "/nameless", "service": "nowhere", "listeners": ["plain"] },
             "use": { "host": "denied.test", "path": "/use", "use": ["nothing"], "service": "s", "listeners": ["plain"] },
             "value": { "host": "denied.test", "path": "/value", "priority": "high", "service": "s", "listeners": ["plain"] },
@@ -161,8 +181,8 @@ fn a_denied_route_answers_503_and_nothing_falls_through_to_another() {
         ("denied.test", "/use/x", "Unresolved"),
         ("denied.test", "/value", "Invalid"),
         ("denied.test", "/listener", "Unresolved"),
-        // Its rule cannot be evaluated yet, so its literal host is closed whole.
-        ("ruled.test", "/", "NotSupportedYet"),
+        // Its rule cannot be read, so its literal host is closed whole.
+        ("ruled.test", "/", "Invalid"),
     ] {
         let answer = ask(&portolan, host, path);
         assert_refused(&answer, 503, reason);
@@ -172,6 +192,10 @@ fn a_denied_route_answers_503_and_nothing_falls_through_to_another() {
     assert!(backend.received().is_empty(), "{:?}", backend.received());
     portolan.problem("UnknownField", &["settings/route/unknown-key", "mlts", "mtls", "portolan.yaml:"]);
     portolan.problem("Unresolved", &["settings/route/nameless", "nowhere"]);
+    portolan.problem(
+        "Invalid",
+        &["settings/route/ruled", "at character 38 of the rule", "the closing ) of PathPrefix", "portolan.yaml:"],
+    );
 }
 
 #[test]

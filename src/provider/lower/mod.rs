@@ -8,6 +8,7 @@
 
 mod certificate;
 mod middleware;
+mod narrow;
 mod reading;
 mod route;
 mod service;
@@ -169,14 +170,94 @@ mod tests {
         assert_eq!(snapshot.routes[0].denied.as_ref().map(|d| d.reason), Some(Reason::Invalid));
     }
 
+    fn matches(text: &str) -> (Vec<String>, Vec<Reason>) {
+        let snapshot = lowered(Provider::File, &format!("routes: {{ shop: {{ {text} }} }}"));
+        let shown = snapshot.routes.iter().flat_map(|route| &route.matches).map(ToString::to_string).collect();
+        assert!(snapshot.routes.iter().all(|route| route.denied.is_some() != snapshot.findings.is_empty()), "{text}");
+        (shown, reasons(&snapshot))
+    }
+
     #[test]
-    fn predicates_that_are_not_built_close_what_they_might_have_chosen() {
-        let snapshot = lowered(Provider::File, "routes: { shop: { host: a.example, methods: [POST] } }");
-        assert_eq!(snapshot.routes[0].matches[0].to_string(), "a.example/ [methods=POST]");
-        let rule = "routes: { shop: { rule: \"Host(`a.example`) && !Host(\\\"b.example\\\")\" } }";
-        let hosts: Vec<String> =
-            lowered(Provider::File, rule).routes[0].matches.iter().map(|m| m.host.to_string()).collect();
-        assert_eq!(hosts, ["a.example", "b.example"]);
+    fn every_field_narrows_every_match() {
+        for (text, expected) in [
+            ("host: a, methods: [post, ' GET']", "a/ [method=GET,POST]"),
+            (
+                "hosts: [a, b], path: /x, headers: { X-Env: beta, b: C }",
+                "a/x [header b=C] [header x-env=beta];b/x [header b=C] [header x-env=beta]",
+            ),
+            ("host: a, query: { v: '2', Debug: '' }", "a/ [query Debug=] [query v=2]"),
+            ("host: a, clients: [10.1.2.3/8, 10.9.0.0/16, '::1']", "a/ [client=10.0.0.0/8,::1/128]"),
+            ("host: a, path_regex: /x|/y", "a/ [path~^(?:/x|/y)$]"),
+            ("host: a, headers: {}", "a/"),
+            ("rule: \"Host(`a`) || Path(`/x`) && Method(`GET`)\"", "a/;*=/x [method=GET]"),
+        ] {
+            assert_eq!(matches(text), (expected.split(';').map(String::from).collect(), vec![]), "{text}");
+        }
+    }
+
+    /// It keeps what could be read, so that it closes no more than it might have chosen, and ranks before a plain claim.
+    #[test]
+    fn a_field_that_cannot_be_read_closes_what_it_might_have_chosen() {
+        for (text, expected) in [
+            ("host: a, methods: []", "a/ [methods=]"),
+            ("host: a, methods: ['G T']", "a/ [methods=G T]"),
+            ("host: a, methods: { a: b }", "a/ [methods=a:b]"),
+            ("host: a, methods: [GET], headers: { 'a b': c }", "a/ [method=GET] [headers=a b:c]"),
+            ("host: a, headers: { Host: c }", "a/ [headers=Host:c]"),
+            ("host: a, headers: { a: [b] }", "a/ [headers=a:b]"),
+            ("host: a, query: { '': c }", "a/ [query=:c]"),
+            ("host: a, clients: []", "a/ [clients=]"),
+            ("host: a, clients: [10.0.0.0/8, shop]", "a/ [clients=10.0.0.0/8,shop]"),
+            ("host: a, path: /x, clients: 10.0.0.0/8", "a/x [clients=10.0.0.0/8]"),
+        ] {
+            assert_eq!(matches(text), (vec![expected.into()], vec![Reason::Invalid]), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_read_closes_its_hosts() {
+        for text in ["path_regex: '('", "path_regex: 'a)(b'", "path_regex: /x, path: /y", "path: /y, path_regex: [a]"] {
+            let snapshot = lowered(Provider::File, &format!("routes: {{ shop: {{ host: a, {text} }} }}"));
+            let route = &snapshot.routes[0];
+            assert!(route.guessed && route.denied.is_some(), "{text}");
+            assert!(route.matches[0].to_string().starts_with("a/ [path_regex="), "{text}: {}", route.matches[0]);
+        }
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_read_closes_the_hosts_that_it_names() {
+        let rule = "rule: \"Host(`a.example`) && !Host(`b.example`) && Frob(`/x`)\", priority: 3";
+        let snapshot = lowered(Provider::Api, &format!("routes: {{ shop: {{ {rule} }} }}"));
+        let route = &snapshot.routes[0];
+        assert!(route.guessed && route.denied.as_ref().is_some_and(|denial| denial.reason == Reason::Invalid));
+        assert!(route.matches.len() == 1 && route.matches[0].to_string().starts_with("a.example/ [rule=Host("));
+        let said = &snapshot.findings[0];
+        assert!(
+            said.field.as_deref() == Some("rule") && said.detail.starts_with("at character 44 of the rule"),
+            "{said}"
+        );
+        assert_eq!(matches("rule: 'Host(`a` && Host(`b`)'").0.len(), 2);
+        assert_eq!(matches("rule: '!Host(`a`) &&'"), (vec![], vec![Reason::Invalid]));
+    }
+
+    #[test]
+    fn a_rule_stands_alone() {
+        let rule = "rule: 'Host(`a`) && Path(`/x`)'";
+        for (field, expected) in [
+            ("host: b, path: /y", vec!["a=/x", "b/y"]),
+            ("hosts: []", vec!["a=/x"]),
+            ("methods: [GET]", vec!["a=/x"]),
+            ("clients: ['::1']", vec!["a=/x"]),
+            ("path_exact: /y", vec!["a=/x"]),
+        ] {
+            let (shown, reasons) = matches(&format!("{rule}, {field}"));
+            assert_eq!(
+                (shown, reasons),
+                (expected.into_iter().map(String::from).collect(), vec![Reason::Invalid]),
+                "{field}"
+            );
+        }
+        assert_eq!(matches(&format!("{rule}, host: null")).1, []);
     }
 
     #[test]

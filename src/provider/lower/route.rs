@@ -1,15 +1,24 @@
 //! Routes: their matches, and what denies them.
 
+use std::collections::BTreeSet;
+
 use crate::config::tree::{Node, Tree};
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::host::HostPattern;
 use crate::model::id::{Kind, Name, NameRef};
 use crate::model::path::PathMatch;
-use crate::model::route::{Route, RouteMatch, RouteTls};
+use crate::model::route::{Route, RouteTls};
 use crate::model::schema::RouteSpec;
 
+use crate::provider::rule;
+
 use super::Author;
+use super::narrow::{self, Narrowed};
 use super::reading::Reading;
+
+/// The fields that a rule stands instead of.
+const NARROWING: [&str; 9] =
+    ["host", "hosts", "path", "path_exact", "path_regex", "methods", "headers", "query", "clients"];
 
 /// `Err` where no host could be read from it at all.
 pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagnostic>) -> Result<Route, Denial> {
@@ -36,22 +45,20 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
 
     let mut guessed =
         ["host", "hosts", "path", "path_exact", "path_regex", "rule"].iter().any(|f| reading.is_broken(f));
-    let mut unread: Vec<String> = Vec::new();
-    for (field, given) in [
-        ("methods", methods.is_some()),
-        ("headers", headers.is_some()),
-        ("query", query.is_some()),
-        ("clients", clients.is_some()),
-        ("path_regex", path_regex.is_some()),
-        ("rule", rule.is_some()),
-    ] {
-        if given || (reading.is_broken(field) && field != "rule") {
-            unread.push(written(tree, field));
+    let mut narrowed = Narrowed::default();
+    let given = |field: &&str| tree.field(field).is_some_and(|value| value.node != Node::Null);
+    let pattern = match path_regex.as_deref().map(narrow::path_regex) {
+        Some(Ok(_)) if ["path", "path_exact"].iter().any(given) => {
+            Some(Err("give one of path, path_exact and path_regex; two routes can share a service".into()))
         }
-        if given {
-            reading.not_yet(field);
-        }
-    }
+        pattern => pattern,
+    };
+    guessed |= pattern.as_ref().is_some_and(Result::is_err);
+    narrowed.by(&mut reading, tree, "path_regex", pattern);
+    narrowed.by(&mut reading, tree, "methods", methods.as_deref().map(narrow::methods));
+    narrowed.by(&mut reading, tree, "headers", headers.as_ref().map(narrow::headers));
+    narrowed.by(&mut reading, tree, "query", query.as_ref().map(narrow::query));
+    narrowed.by(&mut reading, tree, "clients", clients.as_deref().map(narrow::clients));
 
     let mut patterns = Vec::new();
     for (field, raw) in host.iter().map(|h| ("host", h)).chain(hosts.iter().flatten().map(|h| ("hosts", h))) {
@@ -63,11 +70,6 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
             }
         }
     }
-    if let Some(rule) = &rule {
-        patterns.extend(literal_hosts(rule));
-    }
-    patterns.sort();
-    patterns.dedup();
 
     let mut paths = Vec::new();
     for (field, raw, parse) in [
@@ -83,8 +85,26 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
             }
         }
     }
-    if paths.len() + usize::from(path_regex.is_some()) > 1 {
+    if paths.len() > 1 {
         reading.invalid("path", "give one of path, path_exact and path_regex; two routes can share a service");
+    }
+
+    let mut ruled = Vec::new();
+    if let Some(rule) = &rule {
+        match rule::matches(rule) {
+            Ok(matches) => ruled = matches,
+            Err(why) => {
+                guessed = true;
+                patterns.extend(rule::literal_hosts(rule));
+                narrowed = Narrowed::default();
+                narrowed.by(&mut reading, tree, "rule", Some(Err(why)));
+            }
+        }
+        let beside: Vec<&str> = NARROWING.into_iter().filter(given).collect();
+        if !beside.is_empty() {
+            let fields = beside.join(", ");
+            reading.invalid("rule", format!("rule stands instead of {fields}; say it all in the rule, or without one"));
+        }
     }
     if paths.is_empty() || guessed {
         paths = vec![PathMatch::everything()];
@@ -103,7 +123,7 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
     if mtls.is_some() {
         reading.not_yet("mtls");
     }
-    if patterns.is_empty() {
+    if patterns.is_empty() && ruled.is_empty() {
         let denial = reading.denied.clone().unwrap_or_else(|| {
             reading.invalid("host", "the route names no host; any host is written host: \"*\"");
             Denial::new(Reason::Invalid, "the route names no host")
@@ -111,17 +131,12 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
         return Err(denial);
     }
 
-    let unread = (!unread.is_empty()).then(|| unread.join(" ").into());
-    let matches = patterns
-        .iter()
-        .flat_map(|host| paths.iter().map(move |path| (host, path)))
-        .map(|(host, path)| RouteMatch { unread: Clone::clone(&unread), ..RouteMatch::new(host.clone(), path.clone()) })
-        .collect();
+    let matches = narrowed.matches(&patterns, &paths).into_iter().chain(ruled).collect::<BTreeSet<_>>();
     Ok(Route {
         origin: tree.origin.clone(),
         replica: author.replica.clone(),
         created: author.created,
-        matches,
+        matches: matches.into_iter().collect(),
         guessed,
         listeners,
         priority: priority.unwrap_or(0),
@@ -137,34 +152,4 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
         denied: reading.denied,
         id: reading.id,
     })
-}
-
-fn written(tree: &Tree, field: &str) -> String {
-    fn text(tree: &Tree) -> String {
-        match &tree.node {
-            Node::Null => String::new(),
-            Node::Word { text, .. } => text.clone(),
-            Node::Seq(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
-            Node::Map(entries) => {
-                entries.iter().map(|e| format!("{}:{}", e.key, text(&e.value))).collect::<Vec<_>>().join(",")
-            }
-        }
-    }
-    format!("{field}={}", tree.field(field).map(text).unwrap_or_default())
-}
-
-/// The hosts that stand as literals in a rule: what is closed while the rule itself cannot be evaluated.
-fn literal_hosts(rule: &str) -> Vec<HostPattern> {
-    let mut hosts = Vec::new();
-    let lower = rule.to_ascii_lowercase();
-    for (at, _) in lower.match_indices("host(") {
-        let rest = rule[at + "host(".len()..].trim_start();
-        let Some(quote) = rest.chars().next().filter(|c| matches!(c, '`' | '"')) else { continue };
-        if let Some(name) = rest[1..].split(quote).next()
-            && let Ok(host) = name.parse()
-        {
-            hosts.push(host);
-        }
-    }
-    hosts
 }
