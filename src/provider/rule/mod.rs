@@ -9,6 +9,8 @@
 mod hosts;
 mod lexer;
 mod matcher;
+#[cfg(test)]
+mod meaning;
 mod normal;
 mod parser;
 #[cfg(test)]
