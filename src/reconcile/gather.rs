@@ -4,12 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::model::certificate::Certificate;
 use crate::model::diagnostic::{Denial, Diagnostic, Origin, Reason};
 use crate::model::id::{Name, ObjectId, Provider};
 use crate::model::listener::Listener;
 use crate::model::middleware::Middleware;
-use crate::model::route::{Replica, Route};
+use crate::model::nets;
+use crate::model::predicate::{Term, Test};
+use crate::model::route::{Replica, Route, RouteMatch};
 use crate::model::service::Service;
 use crate::model::snapshot::Snapshot;
 
@@ -78,13 +82,18 @@ fn one_route(mut routes: Vec<&Route>, benched: &mut BTreeSet<Arc<str>>, findings
     if replicas { newest_valid(&routes, benched, findings) } else { taken_route(&routes, findings) }
 }
 
-/// Rule (b): the newest with valid labels, except that every policy must hold and listeners are intersected.
+/// Rule (b): the newest with valid labels, except that every policy must hold and that listeners and clients are
+/// intersected.
 fn newest_valid(routes: &[&Route], benched: &mut BTreeSet<Arc<str>>, findings: &mut Vec<Diagnostic>) -> Route {
     let newest = routes[routes.len() - 1];
     let valid = routes.iter().rev().find(|route| route.denied.is_none()).copied();
     let mut winner = valid.unwrap_or(newest).clone();
     winner.created = routes[0].created;
     winner.listeners = shared_listeners(routes, valid.is_some());
+    let until = match valid {
+        Some(_) => admit_shared_clients(&mut winner, routes),
+        None => "",
+    };
     for route in routes {
         let container = replica_name(route);
         if route.denied.is_some() && valid.is_some() {
@@ -103,7 +112,7 @@ fn newest_valid(routes: &[&Route], benched: &mut BTreeSet<Arc<str>>, findings: &
         let said = container.as_deref().unwrap_or("one replica");
         let detail = match &route.denied {
             Some(denial) => format!("the labels of {said} are invalid, so it gets no request: {}", denial.detail),
-            None => format!("{said} says otherwise than {}; the newest with valid labels wins", named(&winner)),
+            None => format!("{said} says otherwise than {}; the newest with valid labels wins{until}", named(&winner)),
         };
         findings.push(Diagnostic::warning(winner.id.clone(), Reason::ReplicasDiffer, route.origin.clone(), detail));
     }
@@ -121,6 +130,57 @@ fn shared_listeners(routes: &[&Route], valid_only: bool) -> Option<Vec<Name>> {
         (None, Some(names)) => Some(names.clone()),
         (Some(a), Some(b)) => Some(a.into_iter().filter(|name| b.contains(name)).collect::<Vec<Name>>()),
     })
+}
+
+/// Narrows every match to the clients that all valid replicas admit there, and says so. Where that is nobody the route is
+/// denied, for all whom any of them would have admitted: none of their requests is another route's.
+fn admit_shared_clients(winner: &mut Route, routes: &[&Route]) -> &'static str {
+    let mut said = "";
+    for matched in &mut winner.matches {
+        let heard = routes.iter().filter(|route| route.denied.is_none());
+        let mut admitted = heard.filter_map(|route| clients_admitted(route, matched));
+        let Some(first) = admitted.next() else { continue };
+        let (mut all, mut any) = (first.clone(), first);
+        for other in admitted {
+            all = nets::intersection(&all, &other);
+            any = nets::union(&any, &other);
+        }
+        if all.is_empty() {
+            said = ", but no client is admitted by all of them, so the route is closed; give them the same clients";
+            let detail = "no client is admitted by all of its replicas; give them the same clients";
+            winner.denied.get_or_insert_with(|| Denial::new(Reason::ReplicasDiffer, detail));
+        }
+        let shared = Term::is(Test::Clients(if all.is_empty() { any } else { all }));
+        if !matched.terms.contains(&shared) {
+            matched.terms.retain(|term| !admits_clients(term));
+            matched.terms.insert(shared);
+            said = if said.is_empty() { ", for the clients that all of them admit" } else { said };
+        }
+    }
+    winner.matches.sort();
+    winner.matches.dedup();
+    said
+}
+
+/// Whom a replica admits where another one's match stands; nothing where it admits everybody. What it says at the same
+/// match counts, and where it has no such match, what it says at all of its own.
+fn clients_admitted(route: &Route, at: &RouteMatch) -> Option<BTreeSet<IpNet>> {
+    let beside = |matched: &RouteMatch| {
+        let terms = matched.terms.iter().filter(|term| !admits_clients(term)).cloned().collect();
+        RouteMatch { terms, ..matched.clone() }
+    };
+    let same: Vec<&RouteMatch> = route.matches.iter().filter(|other| beside(other) == beside(at)).collect();
+    let said = if same.is_empty() { route.matches.iter().collect() } else { same };
+    said.into_iter().try_fold(BTreeSet::new(), |admitted, matched| {
+        matched.terms.iter().find_map(|term| match &term.test {
+            Test::Clients(clients) if !term.negated => Some(nets::union(&admitted, clients)),
+            _ => None,
+        })
+    })
+}
+
+fn admits_clients(term: &Term) -> bool {
+    !term.negated && matches!(term.test, Test::Clients(_))
 }
 
 fn replica_name(route: &Route) -> Option<Arc<str>> {
