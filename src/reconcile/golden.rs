@@ -23,7 +23,7 @@ use crate::model::route::Replica;
 use crate::model::service::Endpoint;
 use crate::model::snapshot::Snapshot;
 use crate::provider::lower::{self, Author};
-use crate::table::{Materials, RouteAction, Table, compile};
+use crate::table::{Materials, RequestView, RouteAction, Table, compile};
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,7 +34,7 @@ struct Case {
     now: i64,
     ledger: BTreeMap<String, HoldSpec>,
     sources: Vec<SourceSpec>,
-    /// `host path` pairs to look up in the compiled table.
+    /// `host path`, or `METHOD host path`, to look up in the compiled table.
     ask: Vec<String>,
 }
 
@@ -138,6 +138,7 @@ fn snapshots(case: &Case, documents: &[Tree], reversed: bool) -> BTreeMap<Provid
             if let Some(address) = spec.endpoints.get(&*service.id.name) {
                 let name = spec.container.as_deref().unwrap_or(address);
                 service.endpoints = vec![Endpoint::new(address.parse().expect("address"), name)];
+                service.running = true;
             }
         }
         snapshots.entry(provider).or_insert_with(|| Snapshot::empty(provider)).absorb(lowered);
@@ -224,9 +225,17 @@ fn printed(path: &Path, reversed: bool) -> String {
         Materials { certificates: &certificates, issuers: &issuers, default_certificate: None, default_issuers: &[] };
     let table = compile(&desired, materials, &Table::empty()).expect("compiles").table;
     let answers = case.ask.iter().map(|ask| {
-        let (host, path) = ask.split_once(' ').expect("host and path");
+        let words: Vec<&str> = ask.split(' ').collect();
+        let (method, host, path) = match words[..] {
+            [host, path] => (http::Method::GET, host, path),
+            [method, host, path] => (method.parse().expect("a method"), host, path),
+            _ => panic!("{ask}: host and path"),
+        };
+        let headers = http::HeaderMap::new();
+        let client = std::net::Ipv4Addr::LOCALHOST.into();
+        let request = RequestView::new(host, path, &method, host, &headers, None, client);
         let listener = &table.listeners[&Name::normalised("https")];
-        let answer = match listener.lookup(host, path).map(|index| table.route(index)) {
+        let answer = match listener.lookup(&request).map(|index| table.route(index)) {
             None => "404".to_string(),
             Some(entry) => match &entry.action {
                 RouteAction::Deny(denial) => format!("503 {} by {}", denial.reason, entry.label),
