@@ -125,8 +125,9 @@ impl<'d> Build<'d> {
             by_host.entry(&one.claim.matched.host).or_default().push(*one);
         }
         let mut hosts = HostIndex::default();
-        // A host that is kept for its absent holder has a bucket all the same: else a wildcard or any-host one would do.
-        let kept = self.desired.hosts.iter().filter(|(_, facts)| facts.away).map(|(host, _)| host);
+        // A host that is its holder's alone, or kept for an absent one, has a bucket on every listener: without one, the
+        // wildcard or any-host bucket would answer, with the routes of others in it.
+        let kept = self.desired.hosts.iter().filter(|(_, facts)| facts.away || facts.protected).map(|(host, _)| host);
         for host in by_host.keys().copied().chain(kept.filter(|host| !by_host.contains_key(host))) {
             hosts.insert(host, self.bucket(host, &by_host));
         }

@@ -16,6 +16,8 @@ pub mod live;
 mod path;
 mod predicate;
 mod query;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod upstream;
 
