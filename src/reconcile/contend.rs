@@ -152,6 +152,12 @@ pub(super) fn contend(
             findings.push(left_out(route, Reason::HostHeld, detail, holder()));
             continue;
         }
+        if unit.matched.is_by_host_regex() && route.route.tls.is_some() {
+            let detail =
+                "tls holds for whole hosts, and a host regex names none: it is not applied there; name the hosts";
+            let origin = route.route.origin.clone();
+            findings.push(Diagnostic::warning(route.route.id.clone(), Reason::Ignored, origin, detail).on("tls"));
+        }
         // An absent holder's routes cannot outrank anybody: what would rank behind them stays out until they are back.
         let behind = holding.reserves(&unit.matched) || !has_literal_path(&unit.matched);
         if !holds && !operator && holding.away && behind {

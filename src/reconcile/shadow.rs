@@ -49,7 +49,14 @@ pub(super) fn find(desired: &Desired, findings: &mut Vec<Diagnostic>) {
             winner.is_some()
         });
         if shadowed && let Some(by) = by {
-            let detail = format!("no request reaches it: {by} wins wherever it matches. Change a priority or a path");
+            let stranger = |claim: &Claim| {
+                desired.hosts.get(&claim.matched.host).is_some_and(|facts| facts.is_stranger(&route.source))
+            };
+            let remedy = match route.claims.iter().any(stranger) {
+                true => "Give it a path of its own, or another host",
+                false => "Change a priority or a path",
+            };
+            let detail = format!("no request reaches it: {by} wins wherever it matches. {remedy}");
             findings.push(
                 Diagnostic::warning(route.id.clone(), Reason::Shadowed, route.origin.clone(), detail).relating(by),
             );

@@ -188,3 +188,55 @@ impl Tested {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn holds(test: Test, request: &RequestView<'_>) -> bool {
+        Checks::of([&Term::is(test)], None).is_some_and(|checks| checks.hold(request))
+    }
+
+    fn header(name: &str, value: &str) -> Test {
+        Test::Header { name: name.into(), value: value.into() }
+    }
+
+    #[test]
+    fn an_ipv4_client_of_a_dual_stack_socket_is_one() {
+        let (method, headers) = (Method::GET, HeaderMap::new());
+        let client = "::ffff:10.0.0.1".parse().expect("an address");
+        let request = RequestView::new("a", "/", &method, "a", &headers, None, client);
+        let clients = |net: &str| Test::Clients(BTreeSet::from([net.parse().expect("a network")]));
+        assert!(holds(clients("10.0.0.0/8"), &request));
+        assert!(!holds(clients("::/0"), &request));
+    }
+
+    #[test]
+    fn the_header_host_is_the_authority_in_every_protocol() {
+        let (method, mut headers) = (Method::GET, HeaderMap::new());
+        let client = "10.0.0.1".parse().expect("an address");
+        assert!(holds(header("host", "a:443"), &RequestView::new("a", "/", &method, "a:443", &headers, None, client)));
+        headers.insert(HOST, http::HeaderValue::from_static("b"));
+        assert!(!holds(header("host", "b"), &RequestView::new("a", "/", &method, "a", &headers, None, client)));
+    }
+
+    #[test]
+    fn no_request_has_a_header_of_an_impossible_name() {
+        let (method, headers) = (Method::GET, HeaderMap::new());
+        let request = RequestView::new("a", "/", &method, "a", &headers, None, "::1".parse().expect("an address"));
+        assert!(!holds(header("a b", ""), &request));
+    }
+
+    #[test]
+    fn what_the_only_host_decides_is_decided_at_once() {
+        let regex = |text: &str| Test::HostRegex(Pattern::new(text).expect("valid"));
+        let decided = |term: Term| Checks::of([&term], Some("a.example")).map(|checks| checks.is_empty());
+        assert_eq!(decided(Term::is(regex("^a"))), Some(true));
+        assert_eq!(decided(Term::is(regex("^b"))), None);
+        assert_eq!(decided(Term::not(regex("^b"))), Some(true));
+        assert_eq!(decided(Term::not(Test::Host(HostPattern::Exact("a.example".into())))), None);
+        assert_eq!(decided(Term::is(Test::Path(PathMatch::everything()))), Some(false));
+    }
+}
