@@ -22,6 +22,8 @@ pub struct RouteReport {
     /// (rule (a) of "Who wins": the other one's report has the endpoints of both).
     pub hosts: Vec<String>,
     pub paths: Vec<String>,
+    /// Host, path and every further term of each conjunction.
+    pub matches: Vec<String>,
     pub listeners: Vec<String>,
     pub state: RouteState,
     /// Why it is denied, left out, in part left out, or has no endpoint.
@@ -133,6 +135,7 @@ fn route_report(desired: &Desired, route: &DesiredRoute, loss: Option<&Diagnosti
         id: route.id.to_string(),
         hosts: sorted(claims.iter().map(|claim| claim.matched.host.to_string())),
         paths: sorted(claims.iter().map(|claim| claim.matched.path.to_string())),
+        matches: sorted(claims.iter().map(|claim| claim.matched.to_string())),
         listeners: sorted(claims.iter().map(|claim| claim.listener.to_string())),
         state,
         reason,
@@ -154,7 +157,9 @@ fn sorted(values: impl Iterator<Item = String>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Endpoint, HostPattern, Kind, Name, Origin, PathMatch, Provider, RouteMatch, Source};
+    use crate::model::{
+        Endpoint, HostPattern, Kind, Name, Origin, PathMatch, Provider, RouteMatch, Source, Term, Test,
+    };
     use crate::reconcile::Claim;
     use jiff::Timestamp;
 
@@ -208,14 +213,18 @@ mod tests {
 
     #[test]
     fn a_live_route_says_where_it_stands_and_what_answers() {
-        let claims =
+        let mut claims =
             vec![claim("b.test", "/x", "https"), claim("a.test", "/x", "https"), claim("a.test", "/x", "plain")];
+        for claim in &mut claims[1..] {
+            claim.matched.terms.insert(Term::is(Test::Method(BTreeSet::from(["GET".into()]))));
+        }
         let desired = desired(vec![route("web", Action::Serve, claims)], &["10.0.0.1:80", "10.0.0.2:80"]);
         let report = serde_json::to_value(routes(&desired, &[])).unwrap();
         let expected = serde_json::json!([{
             "id": "docker/route/shop/web",
             "hosts": ["a.test", "b.test"],
             "paths": ["/x"],
+            "matches": ["a.test/x [method=GET]", "b.test/x"],
             "listeners": ["https", "plain"],
             "state": "live",
             "reason": null,

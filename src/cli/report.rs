@@ -4,6 +4,7 @@
 //! or older proxy can be asked as well. Names come from labels that strangers wrote: control characters are replaced, or
 //! a container could command the terminal.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::io::{self, IsTerminal};
 
@@ -88,12 +89,21 @@ fn route(row: &Value) -> Vec<Cell> {
         state(row),
         text(&row["id"]),
         list(&row["hosts"]),
-        list(&row["paths"]),
+        paths(row),
         text(&row["policy"]),
         list(&row["services"]),
         text(&row["endpoints"]),
         text(&row["reason"]),
     ]
+}
+
+/// With the further terms of each match. An older proxy tells of paths alone.
+fn paths(row: &Value) -> Cell {
+    let Some(matches) = row["matches"].as_array() else { return list(&row["paths"]) };
+    // Neither sign that a path begins with can stand in a host.
+    let without_host = |text: String| text.find(['/', '=']).map_or(text.clone(), |at| text[at..].to_string());
+    let paths: BTreeSet<String> = matches.iter().map(words).map(without_host).collect();
+    Cell::list(paths.into_iter().collect())
 }
 
 fn service(row: &Value) -> Vec<Cell> {
@@ -176,14 +186,15 @@ mod tests {
     fn routes_are_aligned() {
         let routes = json!([
             {"id": "docker/route/shop/web", "hosts": ["shop.test", "www.shop.test"], "paths": ["/"], "state": "live",
+             "matches": ["shop.test/ [method=GET]", "www.shop.test/ [method=GET]"],
              "reason": null, "policy": null, "services": ["docker/service/shop/web"], "endpoints": 2},
             {"id": "file/route/a", "hosts": [], "paths": [], "state": "left_out", "reason": "Conflict",
              "policy": "partners", "services": [], "endpoints": 0},
         ]);
         let expected = "\
-STATE     ROUTE                  HOSTS                    PATHS  POLICY    SERVICES                 ENDPOINTS  REASON
-live      docker/route/shop/web  shop.test,www.shop.test  /      -         docker/service/shop/web  2          -
-left_out  file/route/a           -                        -      partners  -                        0          Conflict
+STATE     ROUTE                  HOSTS                    PATHS           POLICY    SERVICES                 ENDPOINTS  REASON
+live      docker/route/shop/web  shop.test,www.shop.test  / [method=GET]  -         docker/service/shop/web  2          -
+left_out  file/route/a           -                        -               partners  -                        0          Conflict
 ";
         assert_eq!(table(Kind::Routes, &routes, PLAIN), expected);
     }

@@ -29,6 +29,15 @@ impl HostPattern {
         }
     }
 
+    /// Whether a request's host (lower-case, without port and trailing dot) is one of these.
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            HostPattern::Exact(name) => **name == *host,
+            HostPattern::Wildcard(suffix) => parent(host) == Some(suffix),
+            HostPattern::Any => true,
+        }
+    }
+
     /// Whether every name that `other` matches is matched by this pattern.
     pub fn covers(&self, other: &HostPattern) -> bool {
         match (self, other) {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! request target ─▶ resolve_dots ─▶ forwarded as it is ─▶ match_key ─▶ compared with PathMatch
+//!                                                            └─▶ regex_subject ─▶ Test::PathRegex
 //! ```
 //! RFC 3986 §5.2.4 (dot segments), §6.2.2 (equivalent spellings).
 
@@ -195,6 +196,30 @@ pub fn match_key(path: &str) -> Cow<'_, str> {
     Cow::Owned(key)
 }
 
+/// What a path regex is tried on: a [`match_key`] with every character decoded that is neither reserved (RFC 3986 §2.2)
+/// nor `%`. Bytes, since what is decoded need not be UTF-8.
+pub fn regex_subject(key: &str) -> Cow<'_, [u8]> {
+    let bytes = key.as_bytes();
+    let decodes = |at: usize| escape(bytes, at).filter(|byte| !is_reserved(*byte) && *byte != b'%');
+    if !(0..bytes.len()).any(|at| bytes[at] == b'%' && decodes(at).is_some()) {
+        return Cow::Borrowed(bytes);
+    }
+    let mut subject = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        if bytes[at] == b'%'
+            && let Some(byte) = decodes(at)
+        {
+            subject.push(byte);
+            at += 3;
+        } else {
+            subject.push(bytes[at]);
+            at += 1;
+        }
+    }
+    Cow::Owned(subject)
+}
+
 /// The path as a lenient backend might read it: decoded once, `\` as `/`, `;params` dropped, `//` merged, dots
 /// resolved; in the spelling of [`match_key`]. `None` where no reader could see more than the path itself says.
 /// A climb above the root ends at the root, as lenient readers do.
@@ -289,6 +314,11 @@ const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
+/// RFC 3986 §2.2.
+fn is_reserved(byte: u8) -> bool {
+    b":/?#[]@!$&'()*+,;=".contains(&byte)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,6 +379,21 @@ mod tests {
         assert!(
             products.matches("/products") && products.matches("/products-for-sale") && !products.matches("/produce")
         );
+    }
+
+    #[test]
+    fn a_path_regex_sees_what_is_not_reserved_decoded() {
+        for (key, subject) in [
+            ("/a%20b", "/a b"),
+            ("/%C3%A9", "/é"),
+            ("/a%2Fb%3F%25", "/a%2Fb%3F%25"),
+            ("/100%", "/100%"),
+            ("/%22%5C", "/\"\\"),
+            ("/plain", "/plain"),
+        ] {
+            assert_eq!(&*regex_subject(key), subject.as_bytes(), "{key}");
+        }
+        assert_eq!(&*regex_subject("/%FF"), b"/\xff");
     }
 
     #[test]

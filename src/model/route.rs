@@ -11,7 +11,7 @@ use super::diagnostic::{Denial, Origin};
 use super::host::HostPattern;
 use super::id::{Name, NameRef, ObjectId};
 use super::path::PathMatch;
-use super::predicate::Term;
+use super::predicate::{Term, Test};
 use super::schema::TlsVersion;
 
 /// One route as one source spells it. Several of one id are replicas, which `reconcile` unites.
@@ -61,6 +61,12 @@ pub struct RouteMatch {
 impl RouteMatch {
     pub fn new(host: HostPattern, path: PathMatch) -> RouteMatch {
         RouteMatch { host, path, terms: BTreeSet::new(), unread: None }
+    }
+
+    /// It finds its hosts by a regex and names none: it holds no host and says nothing about a handshake.
+    pub fn is_by_host_regex(&self) -> bool {
+        self.host == HostPattern::Any
+            && self.terms.iter().any(|term| !term.negated && matches!(term.test, Test::HostRegex(_)))
     }
 
     /// Whether every request that `other` matches is matched by this one, as far as can be told: every term of this

@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ur
 use hyper::body::Incoming;
 
 use crate::middleware::{Flow, RequestHead, ResponseHead};
-use crate::table::TableListener;
+use crate::table::{RequestView, TableListener};
 
 use super::authorize::{Permit, authorize};
 use super::body::{RequestBody, ResponseBody};
@@ -140,9 +140,19 @@ fn lookup(
     target: &Target<'_>,
     head: &Parts,
 ) -> Result<Rc<LiveRoute>, Answer> {
-    let found = listener.lookup(&target.host, &target.key());
+    let key = target.key();
+    let request = RequestView::new(
+        &target.host,
+        &key,
+        &head.method,
+        target.authority,
+        &head.headers,
+        target.query,
+        connection.vouched.peer().ip(),
+    );
+    let found = listener.lookup(&request);
     if let Some(lenient) = target.lenient()
-        && listener.lookup(&target.host, &lenient) != found
+        && listener.lookup(&request.at(&lenient)) != found
     {
         let detail = format!("{} and {lenient} lead to different routes", target.path);
         return Err(ProxyError::new(ErrorKind::AmbiguousPath, detail).into());

@@ -10,6 +10,7 @@ use crate::model::id::{Name, ObjectId, Source};
 use crate::model::route::RouteMatch;
 
 use super::holders::Held;
+use super::precedence::has_literal_path;
 use super::resolve::{Resolved, ResolvedRoute};
 
 /// What stands at one match of one listener for one namespace: a route, and those that are one with it.
@@ -109,17 +110,17 @@ pub(super) fn contend(
     findings: &mut Vec<Diagnostic>,
 ) -> Vec<United> {
     // A wildcard that the operator puts under a policy covers every name under it.
-    let covered: BTreeSet<&str> = held
+    let covered: BTreeMap<&str, &Held> = held
         .iter()
         .filter(|(_, held)| held.protected && held.holders.iter().any(Source::is_operator))
-        .filter_map(|(host, _)| match host {
-            HostPattern::Wildcard(suffix) => Some(&**suffix),
+        .filter_map(|(host, held)| match host {
+            HostPattern::Wildcard(suffix) => Some((&**suffix, held)),
             _ => None,
         })
         .collect();
-    let under_cover = |host: &HostPattern| match host {
-        HostPattern::Exact(name) => parent(name).is_some_and(|suffix| covered.contains(suffix)),
-        _ => false,
+    let cover = |host: &HostPattern| match host {
+        HostPattern::Exact(name) => parent(name).and_then(|suffix| covered.get(suffix).copied()),
+        _ => None,
     };
     let mut standing: Vec<United> = Vec::with_capacity(units.len());
     for unit in units {
@@ -135,8 +136,9 @@ pub(super) fn contend(
             findings.push(left_out(route, Reason::HostHeld, detail, holder()));
             continue;
         }
-        if !operator && (under_cover(host) || (holding.protected && !holds)) {
-            let by = names(&holding.holders);
+        let cover = cover(host);
+        if !operator && (cover.is_some() || (holding.protected && !holds)) {
+            let by = names(cover.map_or(&holding.holders, |cover| &cover.holders));
             let detail =
                 format!("{host} is under a policy of {by} and that source's alone; use another host, or ask its owner");
             findings.push(left_out(route, Reason::HostProtected, detail, holder()));
@@ -150,7 +152,15 @@ pub(super) fn contend(
             findings.push(left_out(route, Reason::HostHeld, detail, holder()));
             continue;
         }
-        if !holds && holding.reserved.contains(&unit.matched.to_string()) {
+        if unit.matched.is_by_host_regex() && route.route.tls.is_some() {
+            let detail =
+                "tls holds for whole hosts, and a host regex names none: it is not applied there; name the hosts";
+            let origin = route.route.origin.clone();
+            findings.push(Diagnostic::warning(route.route.id.clone(), Reason::Ignored, origin, detail).on("tls"));
+        }
+        // An absent holder's routes cannot outrank anybody: what would rank behind them stays out until they are back.
+        let behind = holding.reserves(&unit.matched) || !has_literal_path(&unit.matched);
+        if !holds && !operator && holding.away && behind {
             let by = names(&holding.holders);
             let detail = format!("{} is kept for {by}, whose container is away for less than a minute", unit.matched);
             findings.push(left_out(route, Reason::Conflict, detail, holder()));

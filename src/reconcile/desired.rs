@@ -71,8 +71,11 @@ pub struct ServiceFacts {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostFacts {
     pub holders: BTreeSet<Source>,
-    /// The holder's alone: no other tenant's wildcard or any-host route matches its requests.
+    /// The holder's alone: no other tenant's wildcard, regex or any-host route matches its requests.
     pub protected: bool,
+    /// The holder has no route here for the moment and keeps the host: no other tenant's wildcard, regex or any-host
+    /// route takes its requests meanwhile.
+    pub away: bool,
     pub tls: HostTls,
 }
 
@@ -90,6 +93,11 @@ pub struct HostTls {
 impl HostFacts {
     pub fn held_by(&self, source: &Source) -> bool {
         self.holders.contains(source) || (source.is_operator() && self.holders.iter().any(Source::is_operator))
+    }
+
+    /// A tenant on a host that another source holds.
+    pub fn is_stranger(&self, source: &Source) -> bool {
+        !self.holders.is_empty() && !source.is_operator() && !self.held_by(source)
     }
 }
 
@@ -111,8 +119,8 @@ pub(super) fn assemble(
     let mut hosts: BTreeMap<HostPattern, HostFacts> = held
         .into_iter()
         .map(|(host, held)| {
-            let facts = HostFacts { holders: held.holders, protected: held.protected, tls: HostTls::default() };
-            (host, facts)
+            let Held { holders, protected, away, reserved: _ } = held;
+            (host, HostFacts { holders, protected, away, tls: HostTls::default() })
         })
         .collect();
 
@@ -133,7 +141,7 @@ pub(super) fn assemble(
     for (index, resolved) in routes.into_iter().enumerate() {
         let source = resolved.source();
         let claims = claims.remove(&index).unwrap_or_default();
-        for claim in &claims {
+        for claim in claims.iter().filter(|claim| !claim.matched.is_by_host_regex()) {
             let facts = hosts.entry(claim.matched.host.clone()).or_default();
             if !facts.held_by(&source) {
                 continue;

@@ -3,7 +3,7 @@
 //! A case lists sources with the documents they wrote; the output says where each route stands, who holds each host, and
 //! every finding; then, through the compiled table, who answers what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,11 +19,12 @@ use crate::model::diagnostic::Origin;
 use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
 use crate::model::ledger::{Hold, Ledger};
 use crate::model::listener::{Listener, ListenerTimeouts};
+use crate::model::predicate::Term;
 use crate::model::route::Replica;
 use crate::model::service::Endpoint;
 use crate::model::snapshot::Snapshot;
 use crate::provider::lower::{self, Author};
-use crate::table::{Materials, RouteAction, Table, compile};
+use crate::table::{Materials, RequestView, RouteAction, Table, compile};
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -34,7 +35,8 @@ struct Case {
     now: i64,
     ledger: BTreeMap<String, HoldSpec>,
     sources: Vec<SourceSpec>,
-    /// `host path` pairs to look up in the compiled table.
+    /// `host path`, or `METHOD host path`, to look up on the compiled table's TLS listener, or with `http://` before the
+    /// host on the plain one.
     ask: Vec<String>,
 }
 
@@ -62,6 +64,8 @@ struct SourceSpec {
     created: i64,
     /// Service to the address of its endpoint; for what an engine would discover.
     endpoints: BTreeMap<String, String>,
+    /// Route to the terms of its matches, as JSON: what no document could say more shortly.
+    terms: BTreeMap<String, String>,
 }
 
 #[test]
@@ -138,6 +142,13 @@ fn snapshots(case: &Case, documents: &[Tree], reversed: bool) -> BTreeMap<Provid
             if let Some(address) = spec.endpoints.get(&*service.id.name) {
                 let name = spec.container.as_deref().unwrap_or(address);
                 service.endpoints = vec![Endpoint::new(address.parse().expect("address"), name)];
+                service.running = true;
+            }
+        }
+        for route in &mut lowered.routes {
+            if let Some(terms) = spec.terms.get(&*route.id.name) {
+                let terms: BTreeSet<Term> = serde_json::from_str(terms).expect("terms");
+                route.matches.iter_mut().for_each(|matched| matched.terms.extend(terms.clone()));
             }
         }
         snapshots.entry(provider).or_insert_with(|| Snapshot::empty(provider)).absorb(lowered);
@@ -224,9 +235,18 @@ fn printed(path: &Path, reversed: bool) -> String {
         Materials { certificates: &certificates, issuers: &issuers, default_certificate: None, default_issuers: &[] };
     let table = compile(&desired, materials, &Table::empty()).expect("compiles").table;
     let answers = case.ask.iter().map(|ask| {
-        let (host, path) = ask.split_once(' ').expect("host and path");
-        let listener = &table.listeners[&Name::normalised("https")];
-        let answer = match listener.lookup(host, path).map(|index| table.route(index)) {
+        let words: Vec<&str> = ask.split(' ').collect();
+        let (method, host, path) = match words[..] {
+            [host, path] => (http::Method::GET, host, path),
+            [method, host, path] => (method.parse().expect("a method"), host, path),
+            _ => panic!("{ask}: host and path"),
+        };
+        let (listener, host) = host.strip_prefix("http://").map_or(("https", host), |host| ("http", host));
+        let listener = &table.listeners[&Name::normalised(listener)];
+        let headers = http::HeaderMap::new();
+        let client = std::net::Ipv4Addr::LOCALHOST.into();
+        let request = RequestView::new(host, path, &method, host, &headers, None, client);
+        let answer = match listener.lookup(&request).map(|index| table.route(index)) {
             None => "404".to_string(),
             Some(entry) => match &entry.action {
                 RouteAction::Deny(denial) => format!("503 {} by {}", denial.reason, entry.label),

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::host::HostPattern;
 use crate::model::id::{ObjectId, Provider, Source};
 use crate::model::ledger::{Hold, Ledger};
+use crate::model::route::RouteMatch;
 
 use super::contend::United;
 use super::resolve::Resolved;
@@ -24,11 +25,31 @@ pub(super) struct Held {
     pub holders: BTreeSet<Source>,
     /// A route of the holder names a policy: the host is the holder's alone.
     pub protected: bool,
+    /// The holder has no route here, and keeps the host.
+    pub away: bool,
     /// What an absent holder last claimed here, kept free for it.
     pub reserved: BTreeSet<String>,
 }
 
 impl Held {
+    /// By a holder without a route here: what it had stays free for it.
+    fn kept(hold: &Hold) -> Held {
+        Held {
+            holders: BTreeSet::from([hold.holder.clone()]),
+            protected: hold.protected,
+            away: true,
+            reserved: hold.matches.clone(),
+        }
+    }
+
+    /// Whether an absent holder stood at this host and path, with whatever further terms.
+    pub fn reserves(&self, matched: &RouteMatch) -> bool {
+        let place = format!("{}{}", matched.host, matched.path);
+        let within =
+            |reserved: &String| reserved.strip_prefix(&place).is_some_and(|r| r.is_empty() || r.starts_with(" ["));
+        self.reserved.iter().any(within)
+    }
+
     pub fn by(&self, source: &Source) -> bool {
         self.holders.contains(source) || (source.is_operator() && self.holders.iter().any(Source::is_operator))
     }
@@ -53,7 +74,7 @@ pub(super) fn settle(
     for resolved_route in &resolved.routes {
         let route = &resolved_route.route;
         let running = running(resolved, resolved_route.service.as_ref(), route);
-        for matched in &route.matches {
+        for matched in route.matches.iter().filter(|matched| !matched.is_by_host_regex()) {
             let claimant = claimants.entry(matched.host.clone()).or_default().entry(route.id.source()).or_default();
             let named = (route.created, route.id.clone());
             claimant.first = Some(claimant.first.take().map_or(named.clone(), |first| first.min(named)));
@@ -86,8 +107,7 @@ pub(super) fn settle(
             lapse = lapse.into_iter().chain(until).min();
             holding.holders.insert(hold.holder.clone());
             if !by_source.contains_key(&hold.holder) {
-                holding.protected = hold.protected;
-                holding.reserved = hold.matches.clone();
+                holding = Held::kept(&hold);
             }
             next.holds.insert(key, hold);
         }
@@ -106,12 +126,14 @@ pub(super) fn settle(
             continue;
         }
         if !heard(hold.holder.provider) {
+            held.insert(host, Held::kept(hold));
             next.holds.insert(key.clone(), hold.clone());
             continue;
         }
         let idle = hold.idle_since.unwrap_or(now);
         if now < idle + GRACE {
             lapse = lapse.into_iter().chain([idle + GRACE]).min();
+            held.insert(host, Held::kept(hold));
             next.holds.insert(key.clone(), Hold { idle_since: Some(idle), ..hold.clone() });
         }
     }
@@ -165,5 +187,5 @@ fn running(resolved: &Resolved, service: Option<&ObjectId>, route: &crate::model
     // A denied route resolves to no service; its container runs all the same, and keeps its host.
     let own = route.id.sibling(crate::model::Kind::Service, route.service.parts().1.shared());
     let service = service.unwrap_or(&own);
-    resolved.services.get(service).is_some_and(|service| !service.endpoints.is_empty())
+    resolved.services.get(service).is_some_and(|service| service.running)
 }

@@ -17,6 +17,7 @@ mod holders;
 pub mod precedence;
 mod resolve;
 mod shadow;
+mod stranger;
 pub use shadow::standing_rank;
 
 use std::collections::BTreeMap;
@@ -60,6 +61,7 @@ pub fn reconcile(inputs: Inputs<'_>) -> Outcome {
     let claims = contend::contend(&resolved, united, &holders, &mut findings);
     let desired = desired::assemble(resolved, claims, holders, inputs.default_issuers);
     shadow::find(&desired, &mut findings);
+    stranger::find(&desired, &mut findings);
     findings.sort();
     findings.dedup();
     Outcome { desired, ledger, lapse, findings }

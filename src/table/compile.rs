@@ -9,12 +9,12 @@ use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::host::{HostPattern, parent};
 use crate::model::id::{Name, ObjectId, Source};
 use crate::model::listener::{Listener, Redirect};
-use crate::model::path::PathMatch;
 use crate::reconcile::{Action, Claim, Desired, DesiredRoute, HostFacts, standing_rank};
 
 use super::certificate::LoadedCertificate;
 use super::host::HostIndex;
-use super::path::PathIndex;
+use super::path::{Candidate, PathIndex};
+use super::predicate::Checks;
 use super::tls::{CertificateSource, Issuer, TlsIndex, TlsKey, TlsKeyed, TlsScope};
 use super::upstream::Upstream;
 use super::{RouteAction, RouteEntry, RouteIndex, Table, TableListener};
@@ -125,7 +125,10 @@ impl<'d> Build<'d> {
             by_host.entry(&one.claim.matched.host).or_default().push(*one);
         }
         let mut hosts = HostIndex::default();
-        for host in by_host.keys() {
+        // A host that is its holder's alone, or kept for an absent one, has a bucket on every listener: without one, the
+        // wildcard or any-host bucket would answer, with the routes of others in it.
+        let kept = self.desired.hosts.iter().filter(|(_, facts)| facts.away || facts.protected).map(|(host, _)| host);
+        for host in by_host.keys().copied().chain(kept.filter(|host| !by_host.contains_key(host))) {
             hosts.insert(host, self.bucket(host, &by_host));
         }
         // Where nobody claims every host, a wildcard bucket or nothing answers; the any-host bucket stays empty.
@@ -175,10 +178,9 @@ impl<'d> Build<'d> {
             .filter(|facts| facts.protected && facts.holders.iter().any(Source::is_operator));
         let stranger = |one: &Standing<'_>| {
             let source = &one.route.source;
-            [facts, cover]
-                .into_iter()
-                .flatten()
-                .any(|facts| facts.protected && !facts.held_by(source) && !source.is_operator())
+            let wider = one.claim.matched.host != *host;
+            facts.is_some_and(|facts| (facts.protected || (facts.away && wider)) && facts.is_stranger(source))
+                || cover.is_some_and(|facts| facts.is_stranger(source))
         };
         let any = (*host != HostPattern::Any).then_some(HostPattern::Any);
         let mut candidates: Vec<_> = [Some(host.clone()), wildcard, any]
@@ -186,10 +188,17 @@ impl<'d> Build<'d> {
             .flatten()
             .flat_map(|pattern| by_host.get(&pattern).into_iter().flatten())
             .filter(|one| !stranger(one))
-            .map(|one| (standing_rank(self.desired, one.route, one.claim, host), &one.claim.matched.path, one.entry))
+            .map(|one| (standing_rank(self.desired, one.route, one.claim, host), one))
             .collect();
-        candidates.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-        PathIndex::new(candidates.into_iter().map(|(_, path, entry): (_, &PathMatch, _)| (path, entry)))
+        candidates.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let only = match host {
+            HostPattern::Exact(name) => Some(&**name),
+            _ => None,
+        };
+        PathIndex::new(candidates.into_iter().filter_map(|(_, one)| {
+            let checks = Checks::of(&one.claim.matched.terms, only)?;
+            Some((&one.claim.matched.path, Candidate { route: one.entry, checks }))
+        }))
     }
 
     /// Operator certificates by name, the one that lasts longest first.

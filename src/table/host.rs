@@ -1,4 +1,4 @@
-//! Hosts to the routes that may answer for them.
+//! Hosts to the candidates that may answer for them: one hash of the host, and its bucket decides.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,8 +9,10 @@ use crate::model::host::{HostPattern, parent};
 
 use super::RouteIndex;
 use super::path::PathIndex;
+use super::predicate::RequestView;
 
-/// Every bucket already holds the wildcard and any-host routes that can match its host, so one look decides.
+/// Every bucket already holds the wildcard, regex and any-host routes that can match its host. A regex that a bucket's
+/// only host decides was tried at compile time; in the others it is a candidate's check like any other.
 #[derive(Debug, Default)]
 pub(super) struct HostIndex {
     exact: HashMap<Arc<str>, PathIndex, RandomState>,
@@ -31,13 +33,14 @@ impl HostIndex {
         }
     }
 
-    pub fn lookup(&self, host: &str, path: &str) -> Option<RouteIndex> {
+    pub fn lookup(&self, request: &RequestView<'_>) -> Option<RouteIndex> {
+        let host = request.host;
         if let Some(paths) = self.exact.get(host) {
-            return paths.lookup(path);
+            return paths.lookup(request);
         }
         if let Some(paths) = parent(host).and_then(|suffix| self.wildcard.get(suffix)) {
-            return paths.lookup(path);
+            return paths.lookup(request);
         }
-        self.any.lookup(path)
+        self.any.lookup(request)
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! Desired + material + previous Table ──compile──▶ Table ──LiveTable──▶ workers (one load per request)
 //!
-//! listener ─▶ HostIndex ─▶ bucket of the host ─▶ PathIndex ─▶ first candidate ─▶ RouteEntry ─▶ Upstream
+//! listener ─▶ HostIndex ─▶ bucket of the host ─▶ PathIndex ─▶ first candidate whose checks hold ─▶ RouteEntry ─▶ Upstream
 //!         └─▶ TlsIndex  ─▶ TlsScope (key, certificate)
 //! ```
 //! References are indexes: a value of this type cannot hold a dangling one. What a long stream has to keep is behind
@@ -14,6 +14,10 @@ mod compile;
 mod host;
 pub mod live;
 mod path;
+mod predicate;
+mod query;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 pub mod upstream;
 
@@ -27,6 +31,7 @@ use crate::model::listener::Listener;
 
 pub use compile::{Compiled, Materials, compile};
 pub use live::LiveTable;
+pub use predicate::RequestView;
 pub use upstream::Upstream;
 
 use host::HostIndex;
@@ -98,10 +103,10 @@ impl Table {
 }
 
 impl TableListener {
-    /// The route for a host (lower-case, without port) and a path in the spelling of `model::path::match_key`.
-    /// One hash, one walk over the path's segments, whatever the number of routes.
-    pub fn lookup(&self, host: &str, path: &str) -> Option<RouteIndex> {
-        self.hosts.lookup(host, path)
+    /// The route for a request. One hash of its host and one walk along its path, whatever the number of routes; what
+    /// further terms cost, those pay that share a path with them.
+    pub fn lookup(&self, request: &RequestView<'_>) -> Option<RouteIndex> {
+        self.hosts.lookup(request)
     }
 
     /// What the handshake for a server name, or a request for a host, is bound to.

@@ -1,97 +1,218 @@
-//! Paths of one host, as a trie of segments.
+//! The candidates of one host, by their paths: a radix tree over bytes.
+//!
+//! ```text
+//! path ─▶ down the tree, as far as it spells the path ─▶ up again: exact, prefix, string prefix at each node
+//!                                                        ─▶ the smallest position whose checks hold
+//! ```
+//! Candidates stand in order of precedence, so that positions are compared and never ranks. The cost is bounded by the
+//! path's length and by the candidates that stand at the very paths on the way; those behind one without terms are not
+//! even kept.
 
-use std::collections::HashMap;
-
-use foldhash::fast::RandomState;
+use std::collections::BTreeMap;
 
 use crate::model::path::PathMatch;
 
 use super::RouteIndex;
+use super::predicate::{Checks, RequestView};
 
-/// Candidates in order of precedence: the first of them that matches wins, so a node keeps the smallest position.
+/// What answers for one host.
 #[derive(Debug, Default)]
 pub(super) struct PathIndex {
-    routes: Vec<RouteIndex>,
-    root: Node,
+    /// The winner first.
+    candidates: Box<[Candidate]>,
+    /// The root first; none where there is no candidate.
+    nodes: Box<[Node]>,
 }
 
+/// A route that may answer, where its further terms hold.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub route: RouteIndex,
+    pub checks: Checks,
+}
+
+/// One place of the tree: a path, or what several have in common.
 #[derive(Debug, Default)]
 struct Node {
-    prefix: Option<u32>,
-    exact: Option<u32>,
-    children: HashMap<Box<str>, Node, RandomState>,
+    /// What is read on the way from the node's parent.
+    label: Box<[u8]>,
+    /// The length of the path from the root to here.
+    end: usize,
+    /// The nearest node towards the root at which claims stand. No recursion: how deep the tree is, labels decide.
+    above: Option<u32>,
+    /// By the first byte of their labels.
+    children: Vec<(u8, u32)>,
+    claims: Claims,
+}
+
+/// Positions in ascending order, up to the first without terms.
+#[derive(Debug, Default)]
+struct Claims {
+    exact: Box<[u32]>,
+    prefix: Box<[u32]>,
+    string: Box<[u32]>,
 }
 
 impl PathIndex {
     /// `candidates` come sorted, the winner first.
-    pub fn new<'c>(candidates: impl IntoIterator<Item = (&'c PathMatch, RouteIndex)>) -> PathIndex {
-        let mut index = PathIndex::default();
-        for (path, route) in candidates {
-            let position = index.routes.len() as u32;
-            index.routes.push(route);
-            let (text, exact) = match path {
-                PathMatch::Exact(text) => (&**text, true),
-                PathMatch::Prefix(text) if &**text == "/" => ("", false),
-                PathMatch::Prefix(text) | PathMatch::StringPrefix(text) => (&**text, false),
+    pub fn new<'c>(candidates: impl IntoIterator<Item = (&'c PathMatch, Candidate)>) -> PathIndex {
+        let mut places: BTreeMap<&'c str, [Vec<u32>; 3]> = BTreeMap::new();
+        let mut kept: Vec<Candidate> = Vec::new();
+        for (path, candidate) in candidates {
+            let (text, kind) = match path {
+                path if path.is_everything() => ("", 1),
+                PathMatch::Exact(text) => (&**text, 0),
+                PathMatch::Prefix(text) => (&**text, 1),
+                PathMatch::StringPrefix(text) => (&**text, 2),
             };
-            let mut node = &mut index.root;
-            for segment in segments(text) {
-                node = node.children.entry(segment.into()).or_default();
+            let positions = &mut places.entry(text).or_default()[kind];
+            let last = positions.last().and_then(|last| kept.get(*last as usize));
+            if !last.is_some_and(|last| last.checks.is_empty()) {
+                positions.push(kept.len() as u32);
+                kept.push(candidate);
             }
-            let slot = if exact { &mut node.exact } else { &mut node.prefix };
-            slot.get_or_insert(position);
         }
-        index
+        let mut tree = Tree { nodes: if places.is_empty() { Vec::new() } else { vec![Node::default()] } };
+        for (text, [exact, prefix, string]) in places {
+            let at = tree.place(text.as_bytes());
+            tree.nodes[at].claims = Claims { exact: exact.into(), prefix: prefix.into(), string: string.into() };
+        }
+        tree.settle();
+        PathIndex { candidates: kept.into(), nodes: tree.nodes.into() }
     }
 
-    pub fn lookup(&self, path: &str) -> Option<RouteIndex> {
-        let mut node = &self.root;
-        let mut best = node.prefix;
-        let mut whole = true;
-        for segment in segments(path) {
-            if node.children.is_empty() {
-                whole = false;
-                break;
+    pub fn lookup(&self, request: &RequestView<'_>) -> Option<RouteIndex> {
+        let path = request.path.as_bytes();
+        let mut node = self.nodes.first()?;
+        let mut rest = path;
+        while let Some(child) = rest.first().and_then(|first| node.child(*first)).map(|at| &self.nodes[at])
+            && let Some(after) = rest.strip_prefix(&*child.label)
+        {
+            (node, rest) = (child, after);
+        }
+        // Upwards, since the longer path mostly wins: what stands behind it is then not even looked at.
+        let mut best: Option<u32> = None;
+        let mut next = Some(node);
+        while let Some(node) = next {
+            let Claims { exact, prefix, string } = &node.claims;
+            let tail = &path[node.end..];
+            if tail.is_empty() {
+                best = self.earlier(exact, request, best);
             }
-            match node.children.get(segment) {
-                Some(child) => node = child,
-                None => {
-                    whole = false;
-                    break;
+            if tail.first().is_none_or(|first| *first == b'/') || node.end == 0 {
+                best = self.earlier(prefix, request, best);
+            }
+            best = self.earlier(string, request, best);
+            next = node.above.map(|above| &self.nodes[above as usize]);
+        }
+        best.map(|position| self.candidates[position as usize].route)
+    }
+
+    /// The first of `positions` whose checks hold, or `best` where that comes before.
+    fn earlier(&self, positions: &[u32], request: &RequestView<'_>, best: Option<u32>) -> Option<u32> {
+        let mut ahead = positions.iter().copied().take_while(|position| best.is_none_or(|best| *position < best));
+        ahead.find(|position| self.candidates[*position as usize].checks.hold(request)).or(best)
+    }
+}
+
+impl Node {
+    fn child(&self, first: u8) -> Option<usize> {
+        let slot = self.children.binary_search_by_key(&first, |(byte, _)| *byte).ok()?;
+        Some(self.children[slot].1 as usize)
+    }
+
+    fn stands(&self) -> bool {
+        let Claims { exact, prefix, string } = &self.claims;
+        !(exact.is_empty() && prefix.is_empty() && string.is_empty())
+    }
+}
+
+/// The nodes while they are put together.
+struct Tree {
+    nodes: Vec<Node>,
+}
+
+impl Tree {
+    /// The node of a path, made where it is not there.
+    fn place(&mut self, path: &[u8]) -> usize {
+        let (mut at, mut rest) = (0, path);
+        while let Some(&first) = rest.first() {
+            let slot = match self.nodes[at].children.binary_search_by_key(&first, |(byte, _)| *byte) {
+                Ok(slot) => slot,
+                Err(slot) => {
+                    let leaf = self.add(Node { label: rest.into(), ..Node::default() });
+                    self.nodes[at].children.insert(slot, (first, leaf));
+                    return leaf as usize;
                 }
+            };
+            let child = self.nodes[at].children[slot].1;
+            let label = std::mem::take(&mut self.nodes[child as usize].label);
+            let shared = label.iter().zip(rest).take_while(|(a, b)| a == b).count();
+            if shared == label.len() {
+                self.nodes[child as usize].label = label;
+                at = child as usize;
+            } else {
+                self.nodes[child as usize].label = label[shared..].into();
+                let children = vec![(label[shared], child)];
+                let fork = self.add(Node { label: label[..shared].into(), children, ..Node::default() });
+                self.nodes[at].children[slot].1 = fork;
+                at = fork as usize;
             }
-            best = earlier(best, node.prefix);
+            rest = &rest[shared..];
         }
-        if whole {
-            best = earlier(best, node.exact);
+        at
+    }
+
+    fn add(&mut self, node: Node) -> u32 {
+        self.nodes.push(node);
+        self.nodes.len() as u32 - 1
+    }
+
+    /// Tells every node how long its path is and what stands above it.
+    fn settle(&mut self) {
+        let mut open: Vec<u32> = if self.nodes.is_empty() { Vec::new() } else { vec![0] };
+        while let Some(at) = open.pop() {
+            let node = &mut self.nodes[at as usize];
+            node.children.shrink_to_fit();
+            let (end, above) = (node.end, if node.stands() { Some(at) } else { node.above });
+            for (_, child) in std::mem::take(&mut node.children) {
+                let below = &mut self.nodes[child as usize];
+                (below.end, below.above) = (end + below.label.len(), above);
+                open.push(child);
+                let first = below.label[0];
+                self.nodes[at as usize].children.push((first, child));
+            }
         }
-        best.and_then(|position| self.routes.get(position as usize).copied())
     }
-}
-
-fn earlier(a: Option<u32>, b: Option<u32>) -> Option<u32> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
-}
-
-/// `/a/b/` is `a`, `b` and an empty last one, so that a trailing slash is told apart.
-fn segments(path: &str) -> impl Iterator<Item = &str> {
-    path.strip_prefix('/').into_iter().flat_map(|rest| rest.split('/'))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use http::{HeaderMap, Method};
     use proptest::prelude::*;
 
     use super::*;
 
     fn claim() -> impl Strategy<Value = PathMatch> {
         let path = proptest::collection::vec("[ab]{0,2}", 0..4).prop_map(|segments| format!("/{}", segments.join("/")));
-        (path, any::<bool>()).prop_map(|(path, exact)| {
-            if exact { PathMatch::exact(&path) } else { PathMatch::prefix(&path) }.expect("valid")
+        (path, 0..3).prop_map(|(path, kind)| match kind {
+            0 => PathMatch::exact(&path).expect("valid"),
+            1 => PathMatch::prefix(&path).expect("valid"),
+            _ => PathMatch::StringPrefix(path.into()),
         })
+    }
+
+    fn index(claims: &[PathMatch]) -> PathIndex {
+        let candidate = |route| Candidate { route: RouteIndex(route as u32), checks: Checks::default() };
+        PathIndex::new(claims.iter().enumerate().map(|(at, claim)| (claim, candidate(at))))
+    }
+
+    fn lookup(index: &PathIndex, path: &str) -> Option<RouteIndex> {
+        let (method, headers) = (Method::GET, HeaderMap::new());
+        let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        index.lookup(&RequestView::new("a", path, &method, "a", &headers, None, client))
     }
 
     proptest! {
@@ -101,9 +222,18 @@ mod tests {
             segments in proptest::collection::vec("[ab]{0,2}", 0..5),
         ) {
             let path = format!("/{}", segments.join("/"));
-            let index = PathIndex::new(claims.iter().enumerate().map(|(i, c)| (c, RouteIndex(i as u32))));
             let linear = claims.iter().position(|claim| claim.matches(&path)).map(|i| RouteIndex(i as u32));
-            prop_assert_eq!(index.lookup(&path), linear, "{:?} on {}", claims, path);
+            prop_assert_eq!(lookup(&index(&claims), &path), linear, "{:?} on {}", claims, path);
         }
+    }
+
+    #[test]
+    fn a_very_deep_tree_needs_no_stack() {
+        let texts: Vec<String> = (1..6_000).map(|length| format!("/{}", "a".repeat(length))).collect();
+        let claims: Vec<PathMatch> =
+            texts.iter().rev().map(|text| PathMatch::StringPrefix(text.as_str().into())).collect();
+        let index = index(&claims);
+        assert_eq!(lookup(&index, &texts[texts.len() - 1]), Some(RouteIndex(0)));
+        assert_eq!(lookup(&index, "/a"), Some(RouteIndex(claims.len() as u32 - 1)));
     }
 }

@@ -22,7 +22,7 @@ use crate::provider::labels::{self, Closes, Labelled};
 use crate::provider::lower::{self, Author};
 
 use super::address::{self, Wish};
-use super::objects::{Container, Surroundings};
+use super::objects::{Container, State, Surroundings};
 
 const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 const COMPOSE_SERVICE: &str = "com.docker.compose.service";
@@ -206,6 +206,7 @@ impl<'c> Speaker<'c> {
         findings: &mut Vec<Diagnostic>,
     ) -> Service {
         let (spec, mut service) = lower::service(&object.key, &object.value, &self.author, findings);
+        service.running = matches!(self.container.state, State::Running | State::Paused);
         for (field, wrong, detail) in [
             ("port", spec.port == Some(0), "0 is no port"),
             (
