@@ -6,6 +6,7 @@ mod files;
 mod headers;
 mod life;
 mod listeners;
+mod middlewares;
 mod paths;
 mod reports;
 mod requests;
