@@ -17,6 +17,8 @@ use super::leaves::{LeafReport, LeafStore};
 pub struct View {
     /// Of the table.
     pub generation: u64,
+    /// When anything of what follows became as it is.
+    pub changed: Timestamp,
     pub desired: Arc<Desired>,
     /// Of every stage, sorted.
     pub findings: Arc<Vec<Diagnostic>>,
@@ -31,6 +33,17 @@ pub struct View {
 }
 
 impl View {
+    /// A view that says what the one before it said is not newer.
+    pub(super) fn keep_time_of(&mut self, before: &View) {
+        if self.generation == before.generation
+            && self.findings == before.findings
+            && self.providers == before.providers
+            && self.configured == before.configured
+        {
+            self.changed = before.changed;
+        }
+    }
+
     /// Everything that clients may be shown, as of now.
     pub fn certificates(&self) -> Vec<CertificateReport> {
         let issued = self.issuers.iter().flat_map(|issuer| issuer.report());

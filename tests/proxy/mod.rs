@@ -14,3 +14,4 @@ mod routing;
 mod settings;
 mod swap;
 mod tls;
+mod watch;
