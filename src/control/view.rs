@@ -103,3 +103,23 @@ impl CertificateReport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Kind, Origin, Provider, Reason, Source};
+
+    #[test]
+    fn what_says_the_same_is_not_newer() {
+        let at = |second: i64| View { changed: Timestamp::from_second(second).expect("a time"), ..View::default() };
+        let time_of = |mut view: View| {
+            view.keep_time_of(&at(1));
+            view.changed.as_second()
+        };
+        assert_eq!(time_of(at(2)), 1);
+        assert_eq!(time_of(View { generation: 1, ..at(2) }), 2);
+        let id = ObjectId::new(&Source::new(Provider::File, None), Kind::Route, "r");
+        let findings = Arc::new(vec![Diagnostic::error(id, Reason::Invalid, Origin::Default, "misspelt")]);
+        assert_eq!(time_of(View { findings, ..at(2) }), 2);
+    }
+}
