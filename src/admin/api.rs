@@ -1,39 +1,26 @@
 //! The admin API: what is live, as JSON arrays under `/api/`. Reads only.
 //!
 //! ```text
-//! request ─▶ guard: GET or HEAD? Host ours? Origin ours? ─▶ report of the current View
+//! request ─▶ guard: GET or HEAD? Host ours? Origin ours? ─▶ poll: report of the current View, or of the next one
 //!              │405                 │403       │403
 //! ```
 //! It listens on loopback, where every web page that this machine's user visits could reach it: a name that a page's
 //! owner points at 127.0.0.1 (DNS rebinding) and a page of another origin are refused.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::report::{self, CertificateReport, ProviderReport, RouteReport, ServiceReport};
-use crate::control::view::View;
-use crate::model::Diagnostic;
+use super::poll::{Listing, answer};
 
-#[derive(Clone)]
-pub struct AdminState {
-    pub view: watch::Receiver<Arc<View>>,
-}
-
-impl AdminState {
-    fn now(&self) -> Arc<View> {
-        self.view.borrow().clone()
-    }
-}
+pub use super::poll::AdminState;
 
 /// Answers until `stop`.
 pub async fn serve(listener: TcpListener, state: AdminState, stop: CancellationToken) -> std::io::Result<()> {
@@ -43,35 +30,14 @@ pub async fn serve(listener: TcpListener, state: AdminState, stop: CancellationT
 
 fn router(state: AdminState, own: IpAddr) -> Router {
     Router::new()
-        .route("/api/routes", get(routes))
-        .route("/api/services", get(services))
-        .route("/api/certificates", get(certificates))
-        .route("/api/providers", get(providers))
-        .route("/api/problems", get(problems))
+        .route("/api/routes", get(async |state, asked| answer(Listing::Routes, state, asked).await))
+        .route("/api/services", get(async |state, asked| answer(Listing::Services, state, asked).await))
+        .route("/api/certificates", get(async |state, asked| answer(Listing::Certificates, state, asked).await))
+        .route("/api/providers", get(async |state, asked| answer(Listing::Providers, state, asked).await))
+        .route("/api/problems", get(async |state, asked| answer(Listing::Problems, state, asked).await))
         .fallback(async || (StatusCode::NOT_FOUND, "there is nothing here; see /api/routes\n"))
         .layer(middleware::from_fn_with_state(own, guard))
         .with_state(state)
-}
-
-async fn routes(State(state): State<AdminState>) -> Json<Vec<RouteReport>> {
-    let view = state.now();
-    Json(report::routes(&view.desired, &view.findings))
-}
-
-async fn services(State(state): State<AdminState>) -> Json<Vec<ServiceReport>> {
-    Json(report::services(&state.now().desired))
-}
-
-async fn certificates(State(state): State<AdminState>) -> Json<Vec<CertificateReport>> {
-    Json(state.now().certificates())
-}
-
-async fn providers(State(state): State<AdminState>) -> Json<Vec<ProviderReport>> {
-    Json(state.now().providers.clone())
-}
-
-async fn problems(State(state): State<AdminState>) -> Json<Vec<Diagnostic>> {
-    Json(state.now().findings.to_vec())
 }
 
 async fn guard(State(own): State<IpAddr>, request: Request, next: Next) -> Response {
@@ -135,15 +101,20 @@ fn is_ours(own: IpAddr, authority: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::watch;
+
     use super::*;
     use crate::admin::tests::{Answer, Served, view};
+    use crate::control::view::View;
 
     struct Api(Served);
 
     impl Api {
         async fn start() -> Api {
             let (publish, view) = watch::channel(Arc::new(view()));
-            let state = AdminState { view };
+            let state = AdminState::new(view);
             Api(Served::start(publish, |listener, stop| serve(listener, state, stop)).await)
         }
 

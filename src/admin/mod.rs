@@ -6,6 +6,7 @@
 //! ```
 
 pub mod api;
+mod poll;
 pub mod report;
 pub mod status;
 
@@ -50,6 +51,7 @@ mod tests {
         let id = ObjectId::new(&Source::new(Provider::Docker, Some("shop".into())), Kind::Route, "web");
         View {
             generation: 1,
+            changed: jiff::Timestamp::UNIX_EPOCH,
             desired: Arc::new(Desired::default()),
             findings: Arc::new(vec![Diagnostic::error(id, Reason::Invalid, Origin::Default, "misspelt")]),
             providers: vec![ProviderReport {

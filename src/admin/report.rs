@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::model::{Denial, Diagnostic, ObjectId, Reason};
+use crate::model::{Denial, Diagnostic, ObjectId, Phase, Reason};
 use crate::reconcile::{Action, Desired, DesiredRoute, ServiceFacts};
 
 pub use crate::control::view::{CertificateKind, CertificateReport};
@@ -66,6 +66,7 @@ pub struct EndpointReport {
     pub address: String,
     pub name: Arc<str>,
     pub state: EndpointState,
+    pub weight: u32,
 }
 
 /// Health checks will add to it.
@@ -73,6 +74,17 @@ pub struct EndpointReport {
 #[serde(rename_all = "snake_case")]
 pub enum EndpointState {
     Ready,
+    /// Gets no new request.
+    Draining,
+}
+
+impl From<Phase> for EndpointState {
+    fn from(phase: Phase) -> EndpointState {
+        match phase {
+            Phase::Ready => EndpointState::Ready,
+            Phase::Draining => EndpointState::Draining,
+        }
+    }
 }
 
 pub fn routes(desired: &Desired, findings: &[Diagnostic]) -> Vec<RouteReport> {
@@ -98,7 +110,8 @@ pub fn services(desired: &Desired) -> Vec<ServiceReport> {
             .map(|endpoint| EndpointReport {
                 address: endpoint.address.to_string(),
                 name: endpoint.name.clone(),
-                state: EndpointState::Ready,
+                state: endpoint.phase.into(),
+                weight: endpoint.weight,
             })
             .collect(),
         routes: users.get(id).into_iter().flatten().map(ToString::to_string).collect(),
@@ -239,9 +252,16 @@ mod tests {
         }]);
         assert_eq!(report, expected);
 
+        let mut desired = desired;
+        for service in desired.services.values_mut() {
+            (service.endpoints[1].phase, service.endpoints[1].weight) = (Phase::Draining, 3);
+        }
         let report = serde_json::to_value(services(&desired)).unwrap();
+        assert_eq!(report[0]["endpoints"][0]["weight"], 1);
+        assert_eq!(report[0]["endpoints"][0]["state"], "ready");
         assert_eq!(report[0]["endpoints"][1]["address"], "10.0.0.2:80");
-        assert_eq!(report[0]["endpoints"][1]["state"], "ready");
+        assert_eq!(report[0]["endpoints"][1]["state"], "draining");
+        assert_eq!(report[0]["endpoints"][1]["weight"], 3);
         assert_eq!(report[0]["routes"], serde_json::json!(["docker/route/shop/web"]));
     }
 

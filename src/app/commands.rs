@@ -64,6 +64,12 @@ pub fn list(kind: Kind, admin: SocketAddr, output: Output) -> anyhow::Result<Exi
     crate::cli::print(&text)
 }
 
+/// Until a signal ends it.
+pub fn watch(kind: Kind, admin: SocketAddr, output: Output) -> anyhow::Result<ExitCode> {
+    runtime()?.block_on(crate::cli::watch::watch(kind, admin, output))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// For HEALTHCHECK: 0 when the proxy is ready.
 pub fn health(status: SocketAddr) -> anyhow::Result<ExitCode> {
     match runtime()?.block_on(health::check(&status.to_string())) {

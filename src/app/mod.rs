@@ -42,7 +42,7 @@ use crate::proxy::{WorkerSetup, Workers};
 use crate::table::LiveTable;
 use crate::telemetry::{AccessLog, Metrics, logs};
 
-pub use commands::{ca_root, health, list, whoami};
+pub use commands::{ca_root, health, list, watch, whoami};
 pub use demo::demo;
 
 /// Runs the proxy until a signal ends it.
@@ -141,7 +141,7 @@ impl Running {
         drop(setup);
         tokio::spawn(control.run(stop.clone()));
         tokio::spawn(admin::status::serve(status, StatusState { view: view.clone(), metrics }, stop.clone()));
-        tokio::spawn(admin::api::serve(api, AdminState { view: view.clone() }, stop.clone()));
+        tokio::spawn(admin::api::serve(api, AdminState::new(view.clone()), stop.clone()));
         Ok(Running { settings, workers, view, _board: board, access_log, stop, drain, leaving })
     }
 

@@ -103,7 +103,7 @@ pub struct ExplainArgs {
 pub struct ListArgs {
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
-    /// Go on and print what changes (not built yet)
+    /// Go on and show each change, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
     #[command(flatten)]

@@ -7,8 +7,11 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
+use hyper::header::HeaderName;
+use hyper::http::response::Parts;
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -16,22 +19,74 @@ use crate::model::listener::ListenAddress;
 
 /// From the connection to the last byte. Everything asked is on this machine.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for an answer that waits for news: the proxy says something every 25 s.
+const LONG_PATIENCE: Duration = Duration::from_secs(40);
+
+/// What a proxy answers whoever watches.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    Page(Page),
+    /// The asker has seen what there is.
+    Nothing,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// `None` from a proxy that cannot be watched, because it is older.
+    pub tag: Option<String>,
+    pub changed: Option<Timestamp>,
+    pub value: Value,
+}
 
 /// `/api/<kind>` of the proxy whose `admin.address` this is.
 pub async fn fetch(admin_address: &str, kind: &str) -> anyhow::Result<Value> {
-    let (status, body) = get(admin_address, &format!("/api/{kind}")).await.with_context(|| {
+    match news(admin_address, kind, None).await? {
+        News::Page(page) => Ok(page.value),
+        News::Nothing => bail!("the admin address {admin_address} says that nothing has changed, unasked"),
+    }
+}
+
+/// The same; with the tag of what has been seen, as soon as it is another.
+pub async fn news(admin_address: &str, kind: &str, after: Option<&str>) -> anyhow::Result<News> {
+    let (path, patience) = match after {
+        None => (format!("/api/{kind}"), PATIENCE),
+        Some(tag) => (format!("/api/{kind}?after={tag}"), LONG_PATIENCE),
+    };
+    let (head, body) = ask(admin_address, &path, patience).await.with_context(|| {
         format!("is `portolan run` running? Nothing useful answers at the admin address {admin_address}")
     })?;
+    let status = head.status;
+    if status == StatusCode::NOT_MODIFIED {
+        return Ok(News::Nothing);
+    }
     if status != StatusCode::OK {
         let said = String::from_utf8_lossy(&body);
         bail!("the admin address {admin_address} answered {status}: {}", said.trim());
     }
-    serde_json::from_slice(&body)
-        .with_context(|| format!("what answers at the admin address {admin_address} is not Portolan"))
+    let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let tag = text(header::ETAG).map(|tag| tag.trim_matches('"').to_string());
+    // What stands there is put into a path.
+    let tag = tag.filter(|tag| !tag.is_empty() && tag.bytes().all(|b| b.is_ascii_alphanumeric()));
+    let changed = text(header::LAST_MODIFIED).and_then(http_date);
+    let value = serde_json::from_slice(&body)
+        .with_context(|| format!("what answers at the admin address {admin_address} is not Portolan"))?;
+    Ok(News::Page(Page { tag, changed, value }))
+}
+
+/// RFC 9110 §5.6.7.
+fn http_date(text: &str) -> Option<Timestamp> {
+    let date = text.strip_suffix(" GMT")?;
+    let date = jiff::civil::DateTime::strptime("%a, %d %b %Y %H:%M:%S", date).ok()?;
+    date.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
 }
 
 /// `address` as it stands in the settings: one without an IP means this machine.
 pub(super) async fn get(address: &str, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
+    let (head, body) = ask(address, path, PATIENCE).await?;
+    Ok((head.status, body))
+}
+
+async fn ask(address: &str, path: &str, patience: Duration) -> anyhow::Result<(Parts, Bytes)> {
     let address: ListenAddress = address.parse().map_err(anyhow::Error::msg)?;
     let exchange = async {
         let targets = targets(address);
@@ -43,15 +98,14 @@ pub(super) async fn get(address: &str, path: &str) -> anyhow::Result<(StatusCode
         let request = Request::get(path).header(header::HOST, host.to_string()).body(Empty::<Bytes>::new())?;
         // Takes the sender along: the connection ends with it.
         let answer = async move {
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
+            let (head, body) = sender.send_request(request).await?.into_parts();
+            anyhow::Ok((head, body.collect().await?.to_bytes()))
         };
         // Has to be driven for the answer to come; its error is the answer's as well.
         let (answer, _) = tokio::join!(answer, connection);
         answer
     };
-    tokio::time::timeout(PATIENCE, exchange).await.context("no answer in time")?
+    tokio::time::timeout(patience, exchange).await.context("no answer in time")?
 }
 
 fn targets(address: ListenAddress) -> Vec<SocketAddr> {
@@ -94,6 +148,27 @@ pub(super) mod tests {
         let head = head.await.unwrap();
         assert!(head.starts_with("GET /api/routes HTTP/1.1\r\n"), "{head}");
         assert!(head.contains(&format!("host: 127.0.0.1:{port}\r\n")), "{head}");
+    }
+
+    #[tokio::test]
+    async fn whoever_watches_says_what_it_has_seen() {
+        let modified = "ETag: \"0a\"\r\nLast-Modified: Sun, 09 Sep 2001 01:46:40 GMT\r\n";
+        let answer = format!("HTTP/1.1 200 OK\r\n{modified}Content-Length: 2\r\n\r\n[]");
+        let (port, head) = answering(answer.leak()).await;
+        let News::Page(page) = news(&format!(":{port}"), "routes", Some("ff")).await.unwrap() else {
+            panic!("no page")
+        };
+        assert_eq!(
+            (page.tag.as_deref(), page.changed),
+            (Some("0a"), Some(Timestamp::from_second(1_000_000_000).unwrap()))
+        );
+        assert!(head.await.unwrap().starts_with("GET /api/routes?after=ff HTTP/1.1\r\n"));
+        let (port, _) = answering("HTTP/1.1 304 Not Modified\r\n\r\n").await;
+        assert_eq!(news(&format!(":{port}"), "routes", Some("ff")).await.unwrap(), News::Nothing);
+        // An older proxy, or none that is ours: what it says is not asked for again.
+        let (port, _) = answering("HTTP/1.1 200 OK\r\nETag: a b\r\nContent-Length: 2\r\n\r\n[]").await;
+        let News::Page(page) = news(&format!(":{port}"), "routes", None).await.unwrap() else { panic!("no page") };
+        assert_eq!((page.tag, page.changed), (None, None));
     }
 
     #[tokio::test]

@@ -9,7 +9,9 @@ pub mod client;
 pub mod flags;
 pub mod health;
 pub mod report;
+mod screen;
 mod table;
+pub mod watch;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -77,11 +79,9 @@ fn run(RunArgs { config, settings }: RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn list(listing: Kind, ListArgs { output, watch, admin }: ListArgs) -> anyhow::Result<ExitCode> {
-    if watch {
-        return Ok(not_built("--watch"));
-    }
     let AdminArgs { admin, config } = admin;
-    app::list(listing, address(admin, config.as_deref(), "admin", |settings| settings.admin.address)?, output)
+    let admin = address(admin, config.as_deref(), "admin", |settings| settings.admin.address)?;
+    if watch { app::watch(listing, admin, output) } else { app::list(listing, admin, output) }
 }
 
 fn ca(CaArgs { issuer, config, command }: CaArgs) -> anyhow::Result<ExitCode> {

@@ -11,7 +11,7 @@ use std::io::{self, IsTerminal};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::table::{Cell, Paint, Table};
+use super::table::{Cell, Paint, Printed, Table};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -59,14 +59,48 @@ pub fn json(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
+/// `-o json --watch`: one a line.
+pub fn json_line(value: &Value) -> String {
+    format!("{value}\n")
+}
+
 pub fn table(kind: Kind, value: &Value, look: Look) -> String {
+    printed(kind, value, look).whole()
+}
+
+/// As many whole rows as fit into so many lines, and how many more there are.
+pub fn top(kind: Kind, value: &Value, look: Look, lines: usize) -> String {
+    let Printed { mut head, rows } = printed(kind, value, look);
+    let height = |text: &str| text.matches('\n').count();
+    let mut room = lines.saturating_sub(height(&head));
+    let whole: usize = rows.iter().map(|row| height(row)).sum();
+    if whole > room {
+        // For the line that says so.
+        room = room.saturating_sub(1);
+    }
+    let mut shown = 0;
+    for row in &rows {
+        if height(row) > room {
+            break;
+        }
+        room -= height(row);
+        head.push_str(row);
+        shown += 1;
+    }
+    if shown < rows.len() {
+        head.push_str(&format!("… {} more\n", rows.len() - shown));
+    }
+    head
+}
+
+fn printed(kind: Kind, value: &Value, look: Look) -> Printed {
     let rows = value.as_array().map(Vec::as_slice).unwrap_or_default();
     if rows.is_empty() {
-        return format!("no {}\n", kind.as_str());
+        return Printed { head: format!("no {}\n", kind.as_str()), rows: Vec::new() };
     }
     let mut table = match kind {
         Kind::Routes => Table::new(&["STATE", "ROUTE", "HOSTS", "PATHS", "POLICY", "SERVICES", "ENDPOINTS", "REASON"]),
-        Kind::Services => Table::new(&["SERVICE", "ENDPOINTS", "ROUTES", "REASON"]),
+        Kind::Services => Table::new(&["SERVICE", "READY", "ENDPOINTS", "ROUTES", "REASON"]),
         Kind::Certificates => Table::new(&["NAME", "KIND", "ISSUER", "LEFT", "NOT AFTER", "SERIAL"]),
         Kind::Providers => Table::new(&["STATE", "PROVIDER", "ROUTES", "SINCE", "WHY"]),
         Kind::Problems => Table::new(&["SEVERITY", "REASON", "SUBJECT", "WHERE"]),
@@ -107,12 +141,33 @@ fn paths(row: &Value) -> Cell {
 }
 
 fn service(row: &Value) -> Vec<Cell> {
-    let endpoint = |endpoint: &Value| {
-        let (address, name) = (words(&endpoint["address"]), words(&endpoint["name"]));
-        if name.contains(&address) { name } else { format!("{address} ({name})") }
+    let all = row["endpoints"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let ready = all.iter().filter(|endpoint| endpoint["state"] == "ready").count();
+    let paint = match ready {
+        0 => Paint::Red,
+        _ if ready < all.len() => Paint::Yellow,
+        _ => Paint::None,
     };
-    let endpoints = row["endpoints"].as_array().map(|all| all.iter().map(endpoint).collect()).unwrap_or_default();
-    vec![text(&row["id"]), Cell::list(endpoints), list(&row["routes"]), text(&row["absent"]["reason"])]
+    vec![
+        text(&row["id"]),
+        Cell::painted(format!("{ready}/{}", all.len()), paint),
+        Cell::list(all.iter().map(endpoint).collect()),
+        list(&row["routes"]),
+        text(&row["absent"]["reason"]),
+    ]
+}
+
+/// What is usual is not said: a state of ready, a weight of 1.
+fn endpoint(endpoint: &Value) -> String {
+    let (address, name) = (words(&endpoint["address"]), words(&endpoint["name"]));
+    let mut text = if name.contains(&address) { name } else { format!("{address} ({name})") };
+    if let Some(weight) = endpoint["weight"].as_u64().filter(|weight| *weight != 1) {
+        text.push_str(&format!(" ×{weight}"));
+    }
+    if let Some(state) = endpoint["state"].as_str().filter(|state| *state != "ready") {
+        text.push_str(&format!(" {state}"));
+    }
+    text
 }
 
 fn certificate(row: &Value, now: Timestamp) -> Vec<Cell> {
@@ -202,16 +257,30 @@ left_out  file/route/a           -                        -               partne
     #[test]
     fn services_name_their_endpoints() {
         let services = json!([{"id": "docker/service/shop/web", "routes": ["docker/route/shop/web"], "absent": null,
-            "endpoints": [{"address": "10.0.0.1:80", "name": "shop-web-1", "state": "ready"},
-                          {"address": "10.0.0.2:80", "name": "http://10.0.0.2:80", "state": "ready"}]},
+            "endpoints": [{"address": "10.0.0.1:80", "name": "shop-web-1", "state": "ready", "weight": 1},
+                          {"address": "10.0.0.2:80", "name": "http://10.0.0.2:80", "state": "draining", "weight": 3}]},
             {"id": "docker/service/shop/api", "routes": [], "endpoints": [],
              "absent": {"reason": "NoNetwork", "detail": "none is shared"}}]);
         let expected = "\
-SERVICE                  ENDPOINTS                                    ROUTES                 REASON
-docker/service/shop/web  10.0.0.1:80 (shop-web-1),http://10.0.0.2:80  docker/route/shop/web  -
-docker/service/shop/api  -                                            -                      NoNetwork
+SERVICE                  READY  ENDPOINTS                                                ROUTES                 REASON
+docker/service/shop/web  1/2    10.0.0.1:80 (shop-web-1),http://10.0.0.2:80 ×3 draining  docker/route/shop/web  -
+docker/service/shop/api  0/0    -                                                        -                      NoNetwork
 ";
         assert_eq!(table(Kind::Services, &services, PLAIN), expected);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_in_rows() {
+        let problem =
+            |n: usize| json!({"severity": "error", "reason": "Invalid", "subject": n, "origin": "-", "detail": "x"});
+        let problems = Value::Array((0..5).map(problem).collect());
+        let lines = |lines: usize| top(Kind::Problems, &problems, PLAIN, lines);
+        assert_eq!(lines(11), table(Kind::Problems, &problems, PLAIN));
+        for (room, more) in [(10, "… 1 more\n"), (9, "… 2 more\n"), (4, "… 4 more\n"), (2, "… 5 more\n")] {
+            let text = lines(room);
+            assert!(text.lines().count() <= room && text.ends_with(more), "{room}: {text}");
+        }
+        assert_eq!(top(Kind::Problems, &json!([]), PLAIN, 1), "no problems\n");
     }
 
     #[test]

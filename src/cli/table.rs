@@ -17,6 +17,18 @@ pub(super) struct Cell {
     paint: Paint,
 }
 
+/// Whole lines: the one of the heads, and for each row its own and those of its note.
+pub(super) struct Printed {
+    pub head: String,
+    pub rows: Vec<String>,
+}
+
+impl Printed {
+    pub fn whole(self) -> String {
+        self.head + &self.rows.concat()
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Paint {
     None,
@@ -58,7 +70,7 @@ impl Table {
         self.rows.push((cells, note.map(harmless)));
     }
 
-    pub fn print(&self, width: Option<usize>, colour: bool) -> String {
+    pub fn print(&self, width: Option<usize>, colour: bool) -> Printed {
         let rows: Vec<Vec<String>> =
             self.rows.iter().map(|(cells, _)| cells.iter().map(|cell| cell.text(width.is_some())).collect()).collect();
         let mut widths: Vec<usize> = self.heads.iter().map(|head| head.len()).collect();
@@ -70,16 +82,19 @@ impl Table {
         if let Some(width) = width {
             fit(&mut widths, width);
         }
-        let mut out = String::new();
+        let mut head = String::new();
         let heads: Vec<String> = self.heads.iter().map(|head| head.to_string()).collect();
-        line(&mut out, &heads, &widths, |_| Paint::None);
-        for (texts, (cells, note)) in rows.iter().zip(&self.rows) {
+        line(&mut head, &heads, &widths, |_| Paint::None);
+        let row = |(texts, (cells, note)): (&Vec<String>, &(Vec<Cell>, Option<String>))| {
+            let mut out = String::new();
             line(&mut out, texts, &widths, |index| if colour { cells[index].paint } else { Paint::None });
             if let Some(note) = note {
                 wrapped(&mut out, note, width);
             }
-        }
-        out
+            out
+        };
+        let rows = rows.iter().zip(&self.rows).map(row).collect();
+        Printed { head, rows }
     }
 }
 
@@ -137,7 +152,8 @@ fn wrapped(out: &mut String, note: &str, width: Option<usize>) {
     out.push('\n');
 }
 
-fn harmless(text: &str) -> String {
+/// What strangers wrote cannot command the terminal.
+pub(super) fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -154,12 +170,12 @@ mod tests {
             vec![Cell::plain("live"), Cell::list(vec![]), Cell::plain("x")],
             Some("one two three four five six seven"),
         );
-        let printed = table.print(Some(40), false);
+        let printed = table.print(Some(40), false).whole();
         assert!(printed.lines().all(|line| line.chars().count() <= 40), "{printed}");
         assert!(printed.contains('…') && printed.contains("\n    one two"), "{printed}");
-        let room = table.print(Some(200), false);
+        let room = table.print(Some(200), false).whole();
         assert!(room.contains("a-very-long-name.example.com +2 "), "{room}");
-        let free = table.print(None, false);
+        let free = table.print(None, false).whole();
         assert!(free.contains("a-very-long-name.example.com,b.example.com,c.example.com"), "{free}");
     }
 
@@ -167,6 +183,6 @@ mod tests {
     fn no_line_ends_in_spaces() {
         let mut table = Table::new(&["A", "LAST COLUMN"]);
         table.push(vec![Cell::plain("a"), Cell::plain("b")], Some("note"));
-        assert!(table.print(None, true).lines().all(|line| line == line.trim_end()));
+        assert!(table.print(None, true).whole().lines().all(|line| line == line.trim_end()));
     }
 }

@@ -233,8 +233,9 @@ impl Control {
         let not_ready_because = self.not_ready(board);
         let loaded = self.certificates.loaded();
         let configured = loaded.iter().map(|(id, c)| CertificateReport::configured(id, c, &self.desired)).collect();
-        let view = Arc::new(View {
+        let mut view = View {
             generation: self.setup.live.load().generation,
+            changed: Timestamp::now(),
             desired: self.desired.clone(),
             findings: Arc::new(findings),
             providers,
@@ -242,7 +243,9 @@ impl Control {
             issuers: self.setup.issuers.values().cloned().collect(),
             ready: not_ready_because.is_none(),
             not_ready_because,
-        });
+        };
+        view.keep_time_of(&self.view.borrow());
+        let view = Arc::new(view);
         self.setup.metrics.set_providers(&view.providers);
         self.setup.metrics.set_problems(&view.findings);
         self.view.send_replace(view);

@@ -17,6 +17,8 @@ use super::leaves::{LeafReport, LeafStore};
 pub struct View {
     /// Of the table.
     pub generation: u64,
+    /// When anything of what follows became as it is.
+    pub changed: Timestamp,
     pub desired: Arc<Desired>,
     /// Of every stage, sorted.
     pub findings: Arc<Vec<Diagnostic>>,
@@ -31,6 +33,17 @@ pub struct View {
 }
 
 impl View {
+    /// A view that says what the one before it said is not newer.
+    pub(super) fn keep_time_of(&mut self, before: &View) {
+        if self.generation == before.generation
+            && self.findings == before.findings
+            && self.providers == before.providers
+            && self.configured == before.configured
+        {
+            self.changed = before.changed;
+        }
+    }
+
     /// Everything that clients may be shown, as of now.
     pub fn certificates(&self) -> Vec<CertificateReport> {
         let issued = self.issuers.iter().flat_map(|issuer| issuer.report());
@@ -88,5 +101,25 @@ impl CertificateReport {
             serial: loaded.serial.clone(),
             origin: desired.certificates.get(id).map(|c| c.origin.to_string()).unwrap_or_default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Kind, Origin, Provider, Reason, Source};
+
+    #[test]
+    fn what_says_the_same_is_not_newer() {
+        let at = |second: i64| View { changed: Timestamp::from_second(second).expect("a time"), ..View::default() };
+        let time_of = |mut view: View| {
+            view.keep_time_of(&at(1));
+            view.changed.as_second()
+        };
+        assert_eq!(time_of(at(2)), 1);
+        assert_eq!(time_of(View { generation: 1, ..at(2) }), 2);
+        let id = ObjectId::new(&Source::new(Provider::File, None), Kind::Route, "r");
+        let findings = Arc::new(vec![Diagnostic::error(id, Reason::Invalid, Origin::Default, "misspelt")]);
+        assert_eq!(time_of(View { findings, ..at(2) }), 2);
     }
 }

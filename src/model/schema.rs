@@ -198,6 +198,7 @@ pub struct MiddlewareSpec {
     /// Put before the path that is forwarded.
     pub add_prefix: Option<String>,
     pub headers: Option<HeadersSpec>,
+    /// Taken from the path that is forwarded, by whole segments: the longest that matches.
     pub strip_prefix: Option<Vec<String>>,
     pub redirect: Option<RedirectSpec>,
 }
@@ -219,13 +220,19 @@ pub struct HeaderChangesSpec {
     pub remove: Option<Vec<String>>,
 }
 
+/// Sends the client to another URL; what is not given stays as it was asked for. A client that is there already goes
+/// through.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RedirectSpec {
+    /// `http` or `https`.
     pub scheme: Option<String>,
     pub host: Option<String>,
+    /// The whole path, without a query.
     pub path: Option<String>,
+    /// Absent means the port that was asked for, or the default one of another scheme.
     pub port: Option<u16>,
+    /// 301, 302, 303, 307 or 308, which is the default.
     pub status: Option<u16>,
 }
 

@@ -3,6 +3,7 @@
 //! Inbound copies of both, and of identity headers, are stripped in every spelling unless the peer is a trusted proxy:
 //! what an endpoint reads there is Portolan's word. RFC 7239 (Forwarded), RFC 9110 §7.6.1 (hop-by-hop).
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{CONNECTION, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+
+use crate::model::middleware::UrlScheme;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -33,6 +36,7 @@ const VOUCHING: [&str; 7] =
 pub struct Vouched {
     peer: SocketAddr,
     peer_text: HeaderValue,
+    scheme: UrlScheme,
     proto: HeaderValue,
     port: HeaderValue,
     server: HeaderValue,
@@ -47,10 +51,12 @@ impl Vouched {
         // A v4 client on a dual-stack socket is a v4 client.
         let ip = peer.ip().to_canonical();
         let text = |text: String| HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        let scheme = if tls { UrlScheme::Https } else { UrlScheme::Http };
         Vouched {
             peer: SocketAddr::new(ip, peer.port()),
             peer_text: text(ip.to_string()),
-            proto: HeaderValue::from_static(if tls { "https" } else { "http" }),
+            scheme,
+            proto: HeaderValue::from_static(scheme.as_str()),
             port: text(port.to_string()),
             server: server.clone(),
             trusted: trusted_proxies.iter().any(|net| net.contains(&ip)),
@@ -81,6 +87,25 @@ impl Vouched {
             headers.entry(name).or_insert_with(|| value.clone());
         }
         headers.insert(X_FORWARDED_SERVER, self.server.clone());
+    }
+
+    /// Scheme and authority of the URL that the client asked for: those of the request, or of the one that a trusted proxy
+    /// received. Where proxies stand in a row, the first one's word.
+    pub fn asked<'a>(&self, headers: &HeaderMap, authority: &'a HeaderValue) -> (UrlScheme, Cow<'a, HeaderValue>) {
+        if !self.trusted {
+            return (self.scheme, Cow::Borrowed(authority));
+        }
+        let first = |name: &HeaderName| {
+            let text = headers.get(name).and_then(|value| value.to_str().ok());
+            text.and_then(|text| text.split(',').next()).map(str::trim)
+        };
+        let scheme = match first(&X_FORWARDED_PROTO) {
+            Some(proto) if proto.eq_ignore_ascii_case("https") => UrlScheme::Https,
+            Some(proto) if proto.eq_ignore_ascii_case("http") => UrlScheme::Http,
+            _ => self.scheme,
+        };
+        let host = first(&X_FORWARDED_HOST).and_then(|host| HeaderValue::from_str(host).ok());
+        (scheme, host.map_or(Cow::Borrowed(authority), Cow::Owned))
     }
 
     /// RFC 7239 §4: an IPv6 address stands in brackets and quotes.
@@ -217,6 +242,19 @@ mod tests {
         assert_eq!(h["x-forwarded-for"], "6.6.6.6, 10.1.2.3");
         assert_eq!(h["x-forwarded-proto"], "http");
         assert_eq!(h["x-real-ip"], "6.6.6.6");
+    }
+
+    #[test]
+    fn the_url_that_was_asked_for_is_the_first_trusted_proxys() {
+        let asked = |trusted: &[&str], pairs: &[(&str, &str)]| {
+            let own = HOST_TEXT;
+            let (scheme, authority) = vouched("10.1.2.3:999", trusted).asked(&headers(pairs), &own);
+            format!("{} {}", scheme.as_str(), authority.to_str().unwrap())
+        };
+        let says = [("X-Forwarded-Proto", "HTTP, https"), ("X-Forwarded-Host", "front.example, b.example")];
+        assert_eq!(asked(&["10.0.0.0/8"], &says), "http front.example");
+        assert_eq!(asked(&["192.168.0.0/16"], &says), "https a.example:8443", "a stranger is not believed");
+        assert_eq!(asked(&["10.0.0.0/8"], &[("X-Forwarded-Proto", "gopher")]), "https a.example:8443");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 
-use crate::middleware::{Flow, RequestHead, ResponseHead};
+use crate::middleware::{Asked, Flow, Middleware, RequestHead, ResponseHead};
 use crate::table::{RequestView, TableListener};
 
 use super::authorize::{Permit, authorize};
@@ -38,7 +38,7 @@ const PORTOLAN_REASON: HeaderName = HeaderName::from_static("portolan-reason");
 enum Answer {
     Refuse(ProxyError),
     Redirect(HeaderValue),
-    Respond { status: StatusCode, headers: HeaderMap },
+    Respond { status: StatusCode, headers: HeaderMap, reason: &'static str },
 }
 
 impl From<ProxyError> for Answer {
@@ -89,18 +89,17 @@ async fn serve(
         Cow::Borrowed(_) => None,
     };
     let original = head.uri.clone();
+    strip_hop_by_hop(&mut head.headers);
+    connection.vouched.apply(&mut head.headers, &authority);
+    let path = rewritten.as_deref().unwrap_or(path_of(&original));
+    let (scheme, asked) = connection.vouched.asked(&head.headers, &authority);
     let mut request_head = RequestHead {
-        path: rewritten.as_deref().map_or_else(|| Cow::Borrowed(path_of(&original)), Cow::Borrowed),
+        path: Cow::Borrowed(path),
+        query: original.query(),
         headers: &mut head.headers,
+        asked: Asked { scheme, authority: asked, path },
     };
-    strip_hop_by_hop(request_head.headers);
-    connection.vouched.apply(request_head.headers, &authority);
-    for middleware in &route.entry.middlewares {
-        match middleware.on_request(&mut request_head) {
-            Flow::Continue => {}
-            Flow::Respond { status, headers } => return Err(Answer::Respond { status, headers }),
-        }
-    }
+    on_request(&route.entry.middlewares, &mut request_head)?;
     let uri = origin_form(&original, &request_head.path)?;
     drop(request_head);
     let body = RequestBody::new(body, exchange.request_bytes.clone());
@@ -116,6 +115,24 @@ async fn serve(
         middleware.on_response(&mut response_head);
     }
     Ok((parts, inner, lent))
+}
+
+/// In their order, until one answers. Those before it have a say in its answer; an answer of Portolan's own is shaped by
+/// nobody.
+fn on_request(middlewares: &[Middleware], head: &mut RequestHead<'_>) -> Result<(), Answer> {
+    for (index, middleware) in middlewares.iter().enumerate() {
+        match middleware.on_request(head) {
+            Flow::Continue => {}
+            Flow::Respond { status, mut headers, reason } => {
+                let mut response = ResponseHead { status, headers: &mut headers };
+                for outer in middlewares[..index].iter().rev() {
+                    outer.on_response(&mut response);
+                }
+                return Err(Answer::Respond { status, headers, reason });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The name of the handshake and the name of the request must lead to the same client-auth key (RFC 9110 §15.5.20).
@@ -261,7 +278,13 @@ fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>)
             }
             (StatusCode::PERMANENT_REDIRECT, headers, Bytes::new())
         }
-        Answer::Respond { status, headers } => (status, headers, Bytes::new()),
+        Answer::Respond { status, mut headers, reason } => {
+            exchange.reason = Some(reason);
+            if connection.worker.reason_header {
+                headers.insert(PORTOLAN_REASON, HeaderValue::from_static(reason));
+            }
+            (status, headers, Bytes::new())
+        }
     };
     exchange.status = status;
     if !content.is_empty() {

@@ -6,7 +6,7 @@ use crate::model::certificate::Certificate;
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::id::{Kind, Name, NameRef, ObjectId, Provider, RefScope, Source};
 use crate::model::listener::Listener;
-use crate::model::middleware::Middleware;
+use crate::model::middleware::{Middleware, MiddlewareKind};
 use crate::model::route::Route;
 use crate::model::service::Service;
 
@@ -25,7 +25,7 @@ pub(super) struct ResolvedRoute {
     pub route: Route,
     pub listeners: BTreeSet<Name>,
     pub middlewares: Vec<ObjectId>,
-    /// Present unless the route is denied.
+    /// Present unless the route is denied, or only redirects.
     pub service: Option<ObjectId>,
     pub certificate: Option<ObjectId>,
 }
@@ -121,6 +121,9 @@ impl Resolved {
             },
             // A route that is closed already says why; that it names no service adds nothing.
             Err(_) if route.denied.is_some() => {}
+            // Whoever writes a route to send clients elsewhere has no service in mind. At the URL that it leads to, it
+            // has no endpoint.
+            Err(_) if reference == NameRef::new(&route.id.name) && self.redirects(&middlewares) => {}
             Err(detail) => deny(&mut route, "service", Reason::Unresolved, detail),
         }
 
@@ -141,6 +144,11 @@ impl Resolved {
             service = None;
         }
         ResolvedRoute { route, listeners, middlewares, service, certificate }
+    }
+
+    fn redirects(&self, middlewares: &[ObjectId]) -> bool {
+        let kinds = middlewares.iter().filter_map(|id| self.middlewares.get(id)).map(|middleware| &middleware.kind);
+        kinds.into_iter().any(|kind| matches!(kind, MiddlewareKind::Redirect(_)))
     }
 }
 

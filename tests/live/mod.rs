@@ -10,5 +10,6 @@ mod demo;
 mod diagnostics;
 mod docker_route;
 mod latency;
+mod middlewares;
 mod swarm_task_labels;
 mod tcp_tls;

@@ -262,8 +262,6 @@ fn commands_that_are_not_built_yet_say_so_and_exit_with_2() {
         "ca issue --dns a.example --out .",
         "ca revoke 01",
         "ca rotate",
-        "routes --watch",
-        "problems -o json --watch",
     ] {
         let output = run(&mut command(dir.path(), &words.split(' ').collect::<Vec<_>>()));
         let said = String::from_utf8_lossy(&output.stderr);

@@ -1,5 +1,6 @@
 //! The golden cases of translation: `tests/golden/docker/<case>/in.yaml` must give `out.yaml`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -8,8 +9,12 @@ use serde::Deserialize;
 use crate::config::settings::DockerSettings;
 use crate::config::{read, yaml};
 use crate::golden;
+use crate::model::Provider;
 use crate::model::diagnostic::{Denial, Diagnostic};
+use crate::model::id::Source;
+use crate::model::middleware::MiddlewareKind;
 use crate::model::snapshot::Snapshot;
+use crate::provider::lower::{self, Author};
 
 use super::objects::{Container, Surroundings};
 use super::translate::translate;
@@ -25,6 +30,24 @@ struct Case {
 #[test]
 fn every_golden_case_translates_to_its_output() {
     golden::check("docker", 15, |input, reversed| printed(&translated(input, reversed)));
+}
+
+/// One schema, several spellings.
+#[test]
+fn a_file_says_the_same_as_labels() {
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/docker/middlewares");
+    let path = case.join("file.yaml");
+    let text = std::fs::read_to_string(&path).expect("readable");
+    let tree = yaml::parse(&path.display().to_string().into(), &text).expect("valid YAML");
+    let source = Source::new(Provider::File, None);
+    let document = lower::document(&tree, &Author { source, created: jiff::Timestamp::UNIX_EPOCH, replica: None });
+    assert_eq!(document.findings, []);
+    let kinds = |snapshot: &Snapshot| -> BTreeMap<String, MiddlewareKind> {
+        snapshot.middlewares.iter().map(|one| (one.id.name.to_string(), one.kind.clone())).collect()
+    };
+    let labelled = kinds(&translated(&case.join("in.yaml"), false));
+    assert_eq!(labelled.len(), 5);
+    assert_eq!(kinds(&document), labelled);
 }
 
 fn translated(path: &Path, reversed: bool) -> Snapshot {
@@ -105,7 +128,14 @@ fn printed(snapshot: &Snapshot) -> String {
         snapshot
             .middlewares
             .iter()
-            .map(|middleware| vec![("id", Some(middleware.id.to_string())), ("denied", denial(&middleware.denied))])
+            .map(|middleware| {
+                let kind = serde_json::to_string(&middleware.kind).expect("plain data");
+                vec![
+                    ("id", Some(middleware.id.to_string())),
+                    ("kind", (middleware.kind != MiddlewareKind::Unusable).then_some(kind)),
+                    ("denied", denial(&middleware.denied)),
+                ]
+            })
             .collect(),
     );
     section("unbuilt", snapshot.unbuilt.iter().map(|id| vec![("id", Some(id.to_string()))]).collect());

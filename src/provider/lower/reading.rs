@@ -32,8 +32,16 @@ impl<'f, T: DeserializeOwned + Default> Reading<'f, T> {
         reading
     }
 
+    /// Of a field, dotted where it is an inner one, or of the innermost that holds it.
     pub fn origin(&self, field: &str) -> Origin {
-        self.tree.field(field).unwrap_or(&self.tree).origin.clone()
+        let mut tree = &self.tree;
+        for segment in field.split('.') {
+            match tree.field(segment) {
+                Some(inner) => tree = inner,
+                None => break,
+            }
+        }
+        tree.origin.clone()
     }
 
     pub fn deny(&mut self, diagnostic: Diagnostic) {
