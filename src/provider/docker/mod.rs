@@ -17,6 +17,7 @@ mod golden;
 mod list;
 pub mod objects;
 mod own;
+mod rhythm;
 pub mod translate;
 
 use std::hash::{BuildHasher, RandomState};
@@ -36,13 +37,9 @@ use super::{Provider, SnapshotSink};
 use connect::{Endpoint, Engine, EngineError};
 use list::{Inspected, Listing};
 use objects::Surroundings;
+use rhythm::Rhythm;
 use translate::translate;
 
-/// An engine of 20.10 announces a network connect, and now and then a start, before its list shows it. Soon for the
-/// usual case, later for an engine that is busy.
-const CONFIRM: [Duration; 2] = [Duration::from_millis(40), Duration::from_millis(250)];
-/// What no event told of.
-const SAFETY: Duration = Duration::from_secs(30);
 /// A list of very many containers takes the engine seconds; one that takes longer than this takes for ever.
 const LIST: Duration = Duration::from_secs(60);
 /// How often a provider that is on by itself looks for its socket.
@@ -121,7 +118,7 @@ impl Docker {
         tokio::select! {
             biased;
             () = engine.listening() => {}
-            event = next(&engine, &mut events) => rhythm.hear(&event?, Instant::now()),
+            event = next(&engine, &mut events) => hear(&mut rhythm, &event?),
         }
         tracing::info!(provider = "docker", endpoint = %endpoint, api = %engine.version, own_container = own.as_deref(), "following the engine");
 
@@ -134,7 +131,7 @@ impl Docker {
                 loop {
                     tokio::select! {
                         listed = &mut list => break listed.map_err(|_| EngineError::Slow("a list of its containers"))??,
-                        event = next(&engine, &mut events) => rhythm.hear(&event?, Instant::now()),
+                        event = next(&engine, &mut events) => hear(&mut rhythm, &event?),
                     }
                 }
             };
@@ -151,7 +148,7 @@ impl Docker {
             backoff.reset();
             while !rhythm.is_due(Instant::now()) {
                 tokio::select! {
-                    event = next(&engine, &mut events) => rhythm.hear(&event?, Instant::now()),
+                    event = next(&engine, &mut events) => hear(&mut rhythm, &event?),
                     () = sleep_until(rhythm.wake()) => {}
                 }
             }
@@ -171,43 +168,9 @@ where
     }
 }
 
-/// When to list next.
-struct Rhythm {
-    asked: bool,
-    /// When the last event came, and how often the list after it has been confirmed.
-    heard: Option<(Instant, usize)>,
-    safety: Instant,
-}
-
-impl Rhythm {
-    fn start(now: Instant) -> Rhythm {
-        // The engine accepts an event stream a moment before it subscribes it.
-        Rhythm { asked: false, heard: Some((now, 0)), safety: now + SAFETY }
-    }
-
-    fn hear(&mut self, event: &EventMessage, now: Instant) {
-        if is_relevant(event) {
-            self.asked = true;
-            self.heard = Some((now, 0));
-        }
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.asked || self.wake() <= now
-    }
-
-    fn wake(&self) -> Instant {
-        self.heard.map_or(self.safety, |(heard, confirmed)| (heard + CONFIRM[confirmed]).min(self.safety))
-    }
-
-    /// A list begins: it answers what was heard up to now, save what has to be confirmed.
-    fn begin(&mut self, now: Instant) {
-        self.asked = false;
-        self.heard = self.heard.and_then(|(heard, confirmed)| {
-            let left = (confirmed..CONFIRM.len()).find(|step| heard + CONFIRM[*step] > now)?;
-            Some((heard, left))
-        });
-        self.safety = now + SAFETY;
+fn hear(rhythm: &mut Rhythm, event: &EventMessage) {
+    if is_relevant(event) {
+        rhythm.hear(Instant::now());
     }
 }
 
@@ -280,33 +243,6 @@ mod tests {
         }
         assert!(is_relevant(&event(EventMessageTypeEnum::NETWORK, "connect")));
         assert!(!is_relevant(&event(EventMessageTypeEnum::IMAGE, "pull")));
-    }
-
-    #[test]
-    fn an_event_is_acted_on_at_once_and_confirmed_after_the_last() {
-        let start = Instant::now();
-        let mut rhythm = Rhythm::start(start);
-        rhythm.begin(start);
-        assert!(!rhythm.is_due(start));
-        assert!(rhythm.is_due(start + CONFIRM[0]), "the first list is confirmed");
-        rhythm.begin(start + CONFIRM[0]);
-        let confirmed = start + CONFIRM[1];
-        assert!(rhythm.is_due(confirmed), "and once more");
-        rhythm.begin(confirmed);
-        assert!(!rhythm.is_due(confirmed));
-        assert_eq!(rhythm.wake(), confirmed + SAFETY);
-
-        rhythm.hear(&event(EventMessageTypeEnum::NETWORK, "connect"), confirmed);
-        assert!(rhythm.is_due(confirmed));
-        rhythm.begin(confirmed);
-        let later = confirmed + CONFIRM[0] / 2;
-        assert!(!rhythm.is_due(later));
-        rhythm.hear(&event(EventMessageTypeEnum::CONTAINER, "start"), later);
-        rhythm.begin(later);
-        assert_eq!(rhythm.wake(), later + CONFIRM[0], "after the last event, not the first");
-        let busy = later + CONFIRM[1];
-        rhythm.begin(busy);
-        assert_eq!(rhythm.wake(), busy + SAFETY, "a list that began after both confirms both");
     }
 
     #[test]
