@@ -159,6 +159,10 @@ fn taken_route(routes: &[&Route], findings: &mut Vec<Diagnostic>) -> Route {
 fn one_service(mut services: Vec<&Service>, benched: &BTreeSet<Arc<str>>, findings: &mut Vec<Diagnostic>) -> Service {
     services.sort_by(|a, b| (a.created, &a.replica, &a.origin).cmp(&(b.created, &b.replica, &b.origin)));
     let mut union = services[0].clone();
+    // Whatever its labels say: what runs holds its hosts.
+    for service in &services {
+        union.running |= service.running;
+    }
     let is_replica = |service: &Service| service.replica.is_some();
     if services.len() > 1 && !services.iter().all(|service| is_replica(service)) {
         if services.iter().any(|s| (&s.endpoints, &s.denied) != (&union.endpoints, &union.denied)) {

@@ -62,6 +62,8 @@ struct SourceSpec {
     created: i64,
     /// Service to the address of its endpoint; for what an engine would discover.
     endpoints: BTreeMap<String, String>,
+    /// It runs, and has no endpoint: paused, say, or not healthy yet.
+    running: bool,
 }
 
 #[test]
@@ -135,6 +137,7 @@ fn snapshots(case: &Case, documents: &[Tree], reversed: bool) -> BTreeMap<Provid
             }
         }
         for service in &mut lowered.services {
+            service.running |= spec.running || spec.endpoints.contains_key(&*service.id.name);
             if let Some(address) = spec.endpoints.get(&*service.id.name) {
                 let name = spec.container.as_deref().unwrap_or(address);
                 service.endpoints = vec![Endpoint::new(address.parse().expect("address"), name)];

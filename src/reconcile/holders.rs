@@ -1,7 +1,7 @@
 //! Who holds each host, and until when: the ledger, moved on by what is there now.
 //!
-//! A holder stays one while it has a running endpoint on the host and 60 s beyond, so that a recreated container does
-//! not lose its host; under a policy it stays one while any object of it exists.
+//! A holder stays one while something of it runs on the host and 60 s beyond, so that a recreated container does not
+//! lose its host; under a policy it stays one while any object of it exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -165,5 +165,5 @@ fn running(resolved: &Resolved, service: Option<&ObjectId>, route: &crate::model
     // A denied route resolves to no service; its container runs all the same, and keeps its host.
     let own = route.id.sibling(crate::model::Kind::Service, route.service.parts().1.shared());
     let service = service.unwrap_or(&own);
-    resolved.services.get(service).is_some_and(|service| !service.endpoints.is_empty())
+    resolved.services.get(service).is_some_and(|service| service.running)
 }

@@ -3,28 +3,34 @@
 //! ```text
 //!            ┌──────────── backoff, for ever ────────────┐
 //!            ▼                                           │ Stale
-//! endpoint ─▶ connect ─▶ open events ─▶ list ─translate─▶ Live
-//!                             │          ▲  at once · again 40 and 250 ms after the last event · every 30 s
-//!                             └──────────┘
+//! endpoint ─▶ connect ─▶ open events ─▶ list ─▶ lay departures over it ─translate─▶ Live
+//!                             │          ▲             ▲  at once
+//!                             │          │ at once · again 40 and 250 ms after the last event · every 30 s
+//!                             └──────────┴─────────────┘
 //! ```
-//! Events are hints to list again: what the engine lists is what is. They are opened before the first list, so that
-//! nothing falls between the two. An error is never an empty answer.
+//! What the engine lists is what is, and its events are hints to list again; but a list of a busy engine takes its time,
+//! so what leaves by an event leaves at once ([`departures`]). Events are opened before the first list, so that nothing
+//! falls between the two. An error is never an empty answer.
 
 mod address;
 mod connect;
+mod departures;
+mod event;
 #[cfg(test)]
 mod golden;
 mod list;
 pub mod objects;
 mod own;
 mod rhythm;
+pub mod signal;
 pub mod translate;
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use bollard::models::{EventMessage, EventMessageTypeEnum};
+use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -35,8 +41,10 @@ use crate::model;
 
 use super::{Provider, SnapshotSink};
 use connect::{Endpoint, Engine, EngineError};
+use departures::Departures;
+use event::{Change, Event};
 use list::{Inspected, Listing};
-use objects::Surroundings;
+use objects::{Container, Surroundings};
 use rhythm::Rhythm;
 use translate::translate;
 
@@ -114,46 +122,113 @@ impl Docker {
             .filters(&std::collections::HashMap::from([("type", vec!["container", "network"])]))
             .build();
         let mut events = pin!(engine.api.events(Some(options)));
-        let mut rhythm = Rhythm::start(Instant::now());
+        let mut picture = Picture::empty(own, engine.remote);
         tokio::select! {
             biased;
             () = engine.listening() => {}
-            event = next(&engine, &mut events) => hear(&mut rhythm, &event?),
+            event = next(&engine, &mut events) => picture.hear(&event?, Instant::now()),
         }
-        tracing::info!(provider = "docker", endpoint = %endpoint, api = %engine.version, own_container = own.as_deref(), "following the engine");
+        tracing::info!(provider = "docker", endpoint = %endpoint, api = %engine.version, own_container = picture.own.as_deref(), "following the engine");
 
         let mut inspected = Inspected::new();
         let mut was_empty = true;
         loop {
-            // Events that come while a list is under way ask for one more after it, not for one each.
+            let began = Instant::now();
+            picture.rhythm.begin(began);
+            // Events that come while a list is under way ask for one more after it, not for one each; what leaves by
+            // them leaves at once.
             let listing = {
                 let mut list = pin!(timeout(LIST, list::list(&engine, &self.settings, std::mem::take(&mut inspected))));
                 loop {
                     tokio::select! {
                         listed = &mut list => break listed.map_err(|_| EngineError::Slow("a list of its containers"))??,
-                        event = next(&engine, &mut events) => hear(&mut rhythm, &event?),
+                        event = next(&engine, &mut events) => {
+                            picture.hear(&event?, Instant::now());
+                            picture.publish(&self.settings, out);
+                        }
                     }
                 }
             };
-            let (Listing { containers, networks }, facts) = listing;
+            let (listing, facts) = listing;
             inspected = facts;
             // A sudden fall to nothing is believed when read twice.
-            if containers.is_empty() && !was_empty {
+            if listing.containers.is_empty() && !was_empty {
                 was_empty = true;
                 continue;
             }
-            was_empty = containers.is_empty();
-            let around = Surroundings::seen(own.as_deref(), &containers, networks, engine.remote);
-            out.live(translate(&containers, &around, &self.settings));
+            was_empty = listing.containers.is_empty();
+            picture.take(listing, began);
+            picture.publish(&self.settings, out);
             backoff.reset();
-            while !rhythm.is_due(Instant::now()) {
+            while !picture.is_due(Instant::now()) {
                 tokio::select! {
-                    event = next(&engine, &mut events) => hear(&mut rhythm, &event?),
-                    () = sleep_until(rhythm.wake()) => {}
+                    event = next(&engine, &mut events) => {
+                        picture.hear(&event?, Instant::now());
+                        picture.publish(&self.settings, out);
+                    }
+                    () = sleep_until(picture.wake()) => {}
                 }
             }
-            rhythm.begin(Instant::now());
         }
+    }
+}
+
+/// What an engine listed last, and what it has told since.
+struct Picture {
+    /// Portolan's own container on it.
+    own: Option<String>,
+    remote: Option<IpAddr>,
+    listed: Option<Listing>,
+    departures: Departures,
+    rhythm: Rhythm,
+}
+
+impl Picture {
+    fn empty(own: Option<String>, remote: Option<IpAddr>) -> Picture {
+        let rhythm = Rhythm::start(Instant::now());
+        Picture { own, remote, listed: None, departures: Departures::default(), rhythm }
+    }
+
+    fn hear(&mut self, event: &EventMessage, now: Instant) {
+        match Event::read(event) {
+            Event::Irrelevant => return,
+            Event::Hint => {}
+            Event::Container { id, change } => self.departures.hear(&id, &change, now),
+            Event::NetworkGone(name) => {
+                let listed = self.listed.iter().flat_map(|listed| &listed.containers);
+                for container in listed.filter(|container| container.networks.contains_key(&name)) {
+                    self.departures.hear(&container.id, &Change::Disconnected(name.clone()), now);
+                }
+            }
+        }
+        self.rhythm.hear(now);
+    }
+
+    fn take(&mut self, listing: Listing, began: Instant) {
+        self.departures.settle(&listing.containers, began);
+        self.listed = Some(listing);
+    }
+
+    fn containers(&self) -> &[Container] {
+        self.listed.as_ref().map_or(&[], |listed| &listed.containers)
+    }
+
+    /// Says what is known by now; nothing before the first list.
+    fn publish(&self, settings: &DockerSettings, out: &SnapshotSink) {
+        let Some(Listing { containers, networks }) = &self.listed else { return };
+        let mut containers = containers.clone();
+        self.departures.lay_over(&mut containers, Instant::now());
+        let around = Surroundings::seen(self.own.as_deref(), &containers, networks.clone(), self.remote);
+        out.live(translate(&containers, &around, settings));
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.rhythm.is_due(now) || self.wake() <= now
+    }
+
+    fn wake(&self) -> Instant {
+        let lapse = self.departures.wake(self.containers());
+        lapse.into_iter().fold(self.rhythm.wake(), Instant::min)
     }
 }
 
@@ -165,40 +240,6 @@ where
         Some(Ok(event)) => Ok(event),
         Some(Err(bollard::errors::Error::IOError { .. })) | None => Err(EngineError::EventsEnded),
         Some(Err(error)) => Err(engine.explain("GET /events", error)),
-    }
-}
-
-fn hear(rhythm: &mut Rhythm, event: &EventMessage) {
-    if is_relevant(event) {
-        rhythm.hear(Instant::now());
-    }
-}
-
-/// Whether an event can change what we say. Health checks run through `exec_*` events all day long.
-fn is_relevant(event: &EventMessage) -> bool {
-    let action = event.action.as_deref().unwrap_or_default();
-    match event.typ {
-        Some(EventMessageTypeEnum::NETWORK) => {
-            matches!(action, "connect" | "disconnect" | "create" | "destroy" | "remove")
-        }
-        Some(EventMessageTypeEnum::CONTAINER) => {
-            matches!(
-                action,
-                "create"
-                    | "start"
-                    | "restart"
-                    | "kill"
-                    | "die"
-                    | "oom"
-                    | "stop"
-                    | "destroy"
-                    | "rename"
-                    | "update"
-                    | "pause"
-                    | "unpause"
-            ) || action.starts_with("health_status")
-        }
-        _ => false,
     }
 }
 
@@ -228,22 +269,6 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn event(typ: EventMessageTypeEnum, action: &str) -> EventMessage {
-        EventMessage { typ: Some(typ), action: Some(action.into()), ..EventMessage::default() }
-    }
-
-    #[test]
-    fn what_cannot_change_a_route_asks_for_no_list() {
-        for action in ["start", "health_status: healthy", "pause", "rename"] {
-            assert!(is_relevant(&event(EventMessageTypeEnum::CONTAINER, action)), "{action}");
-        }
-        for action in ["exec_create: /bin/sh -c true", "exec_die", "top", "attach"] {
-            assert!(!is_relevant(&event(EventMessageTypeEnum::CONTAINER, action)), "{action}");
-        }
-        assert!(is_relevant(&event(EventMessageTypeEnum::NETWORK, "connect")));
-        assert!(!is_relevant(&event(EventMessageTypeEnum::IMAGE, "pull")));
-    }
 
     #[test]
     fn pauses_grow_to_ten_seconds_and_vary() {
