@@ -7,8 +7,11 @@
 
 mod address;
 mod demo;
+mod departures;
 mod diagnostics;
 mod docker_route;
+mod holders;
 mod latency;
+mod states;
 mod swarm_task_labels;
 mod tcp_tls;

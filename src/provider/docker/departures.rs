@@ -453,6 +453,14 @@ mod tests {
     }
 
     #[test]
+    fn what_was_started_is_not_stopping() {
+        let mut engine = Engine::new();
+        engine.signal(0, "TERM");
+        engine.hear(10, Change::Started);
+        assert!(!engine.stops(10), "its death was not told");
+    }
+
+    #[test]
     fn several_at_once_each_end_by_themselves() {
         let mut engine = Engine::new();
         engine.signal(0, "TERM");
