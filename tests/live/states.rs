@@ -137,7 +137,7 @@ fn a_container_drains_by_its_own_stop_signal_until_it_is_started_again() {
     throughout("lists that say that it runs do not bring it back", Duration::from_secs(1), || {
         match (ask("own"), ask("other")) {
             (Ok(own), Ok(other)) if own.status == 503 && other.status == 200 => Ok(()),
-            both => Err(both),
+            both => Err(format!("{both:?}")),
         }
     });
     // Ten seconds to stop is the engine's default, then it is killed.

@@ -6,9 +6,11 @@
 //! An open loop: requests start when it is time, not when the ones before are done, so that a stall costs as many
 //! requests as it would cost users.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -25,6 +27,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
 use super::container::{Container, Running};
@@ -181,7 +184,7 @@ impl Load {
 fn in_a_container() {
     let shared = Path::new(SHARED);
     let plan: Plan = serde_json::from_slice(&std::fs::read(shared.join("plan")).unwrap()).unwrap();
-    let looked = std::cell::Cell::new(Instant::now());
+    let looked = Cell::new(Instant::now());
     let records = plan.carry_out(|| {
         // Not a look at the disk for every request.
         if looked.get().elapsed() < Duration::from_millis(100) {
@@ -195,6 +198,9 @@ fn in_a_container() {
     std::fs::rename(unfinished, shared.join("records")).unwrap();
 }
 
+type H1 = http1::SendRequest<Empty<Bytes>>;
+type H2 = http2::SendRequest<Empty<Bytes>>;
+
 /// The connections of one protocol.
 #[derive(Clone)]
 struct Client {
@@ -202,10 +208,10 @@ struct Client {
     host: Arc<str>,
     protocol: Protocol,
     tls: TlsConnector,
-    idle: std::rc::Rc<std::cell::RefCell<Vec<http1::SendRequest<Empty<Bytes>>>>>,
+    idle: Rc<RefCell<Vec<H1>>>,
     /// Made on first use, one after the other asked, each replaced when it is closed.
-    shared: std::rc::Rc<[tokio::sync::Mutex<Option<http2::SendRequest<Empty<Bytes>>>>; H2_CONNECTIONS]>,
-    turn: std::rc::Rc<std::cell::Cell<usize>>,
+    shared: Rc<[Mutex<Option<H2>>; H2_CONNECTIONS]>,
+    turn: Rc<Cell<usize>>,
 }
 
 impl Client {

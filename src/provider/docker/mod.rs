@@ -21,12 +21,12 @@ mod golden;
 mod list;
 pub mod objects;
 mod own;
+mod picture;
 mod rhythm;
 pub mod signal;
 pub mod translate;
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -41,12 +41,8 @@ use crate::model;
 
 use super::{Provider, SnapshotSink};
 use connect::{Endpoint, Engine, EngineError};
-use departures::Departures;
-use event::{Change, Event};
-use list::{Inspected, Listing};
-use objects::{Container, Surroundings};
-use rhythm::Rhythm;
-use translate::translate;
+use list::Inspected;
+use picture::Picture;
 
 /// A list of very many containers takes the engine seconds; one that takes longer than this takes for ever.
 const LIST: Duration = Duration::from_secs(60);
@@ -134,7 +130,7 @@ impl Docker {
         let mut was_empty = true;
         loop {
             let began = Instant::now();
-            picture.rhythm.begin(began);
+            picture.begin(began);
             // Events that come while a list is under way ask for one more after it, not for one each; what leaves by
             // them leaves at once.
             let listing = {
@@ -170,65 +166,6 @@ impl Docker {
                 }
             }
         }
-    }
-}
-
-/// What an engine listed last, and what it has told since.
-struct Picture {
-    /// Portolan's own container on it.
-    own: Option<String>,
-    remote: Option<IpAddr>,
-    listed: Option<Listing>,
-    departures: Departures,
-    rhythm: Rhythm,
-}
-
-impl Picture {
-    fn empty(own: Option<String>, remote: Option<IpAddr>) -> Picture {
-        let rhythm = Rhythm::start(Instant::now());
-        Picture { own, remote, listed: None, departures: Departures::default(), rhythm }
-    }
-
-    fn hear(&mut self, event: &EventMessage, now: Instant) {
-        match Event::read(event) {
-            Event::Irrelevant => return,
-            Event::Hint => {}
-            Event::Container { id, change } => self.departures.hear(&id, &change, now),
-            Event::NetworkGone(name) => {
-                let listed = self.listed.iter().flat_map(|listed| &listed.containers);
-                for container in listed.filter(|container| container.networks.contains_key(&name)) {
-                    self.departures.hear(&container.id, &Change::Disconnected(name.clone()), now);
-                }
-            }
-        }
-        self.rhythm.hear(now);
-    }
-
-    fn take(&mut self, listing: Listing, began: Instant) {
-        self.departures.settle(&listing.containers, began);
-        self.listed = Some(listing);
-    }
-
-    fn containers(&self) -> &[Container] {
-        self.listed.as_ref().map_or(&[], |listed| &listed.containers)
-    }
-
-    /// Says what is known by now; nothing before the first list.
-    fn publish(&self, settings: &DockerSettings, out: &SnapshotSink) {
-        let Some(Listing { containers, networks }) = &self.listed else { return };
-        let mut containers = containers.clone();
-        self.departures.lay_over(&mut containers, Instant::now());
-        let around = Surroundings::seen(self.own.as_deref(), &containers, networks.clone(), self.remote);
-        out.live(translate(&containers, &around, settings));
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.rhythm.is_due(now) || self.wake() <= now
-    }
-
-    fn wake(&self) -> Instant {
-        let lapse = self.departures.wake(self.containers());
-        lapse.into_iter().fold(self.rhythm.wake(), Instant::min)
     }
 }
 
