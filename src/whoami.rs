@@ -5,7 +5,8 @@
 //!                                                                  request line, headers, blank line
 //!                                                                  the request's body, as it comes
 //! ```
-//! The lines are those of `traefik/whoami`, which people know. Needs nothing but the binary: no file of the image.
+//! The lines are those of `traefik/whoami`, which people know; `whoami-received` in the answer's head is the Unix time at
+//! which the request was here. Needs nothing but the binary: no file of the image.
 
 use std::fmt::Write;
 use std::fs;
@@ -14,7 +15,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -33,6 +34,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// How every HTTP/2 connection starts (RFC 9113 §3.4), and no HTTP/1.1 request.
 const PREFACE: &[u8] = b"PRI ";
+/// When the request's head was here.
+const RECEIVED: HeaderName = HeaderName::from_static("whoami-received");
 
 /// Answers until `stop`.
 pub async fn serve(listener: TcpListener, name: Option<String>, stop: CancellationToken) {
@@ -140,7 +143,16 @@ fn answer(host: &Host, ends: Ends, request: Request<Incoming>) -> Response<Echo>
     let mut response = Response::new(Echo { text: Some(text.into()), body: request.into_body() });
     let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    if let Some(now) = unix_time() {
+        response.headers_mut().insert(RECEIVED, now);
+    }
     response
+}
+
+/// In seconds, to the microsecond.
+fn unix_time() -> Option<header::HeaderValue> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    header::HeaderValue::try_from(format!("{}.{:06}", now.as_secs(), now.subsec_micros())).ok()
 }
 
 fn describe<B>(host: &Host, ends: Ends, request: &Request<B>) -> String {
@@ -253,6 +265,10 @@ mod tests {
         let (head, body) = exchange(&whoami, request).await;
         assert!(head.starts_with("http/1.1 200 ok") && head.contains("content-type: text/plain"), "{head}");
         assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+        let received = head.lines().find_map(|line| line.strip_prefix("whoami-received: ")).unwrap();
+        let ago =
+            SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() - received.parse::<f64>().unwrap();
+        assert!((0.0..10.0).contains(&ago), "{head}");
         let lines: Vec<&str> = body.lines().collect();
         assert_eq!(lines[0], "Name: shop-web-1");
         assert!(lines[1].strip_prefix("Hostname: ").is_some_and(|name| !name.is_empty()), "{body}");

@@ -23,7 +23,7 @@ pub struct Service {
     pub running: bool,
     /// Something about the service's definition is wrong: every route that uses it is denied.
     pub denied: Option<Denial>,
-    /// Why there is no endpoint although the service is there, for the answer of its routes.
+    /// Why there is no endpoint that is ready although the service is there, for the answer of its routes.
     pub absent: Option<Denial>,
 }
 

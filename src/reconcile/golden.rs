@@ -66,6 +66,8 @@ struct SourceSpec {
     endpoints: BTreeMap<String, String>,
     /// Route to the terms of its matches, as JSON: what no document could say more shortly.
     terms: BTreeMap<String, String>,
+    /// It runs, and has no endpoint: paused, say, or not healthy yet.
+    running: bool,
 }
 
 #[test]
@@ -139,6 +141,7 @@ fn snapshots(case: &Case, documents: &[Tree], reversed: bool) -> BTreeMap<Provid
             }
         }
         for service in &mut lowered.services {
+            service.running |= spec.running || spec.endpoints.contains_key(&*service.id.name);
             if let Some(address) = spec.endpoints.get(&*service.id.name) {
                 let name = spec.container.as_deref().unwrap_or(address);
                 service.endpoints = vec![Endpoint::new(address.parse().expect("address"), name)];

@@ -1,7 +1,7 @@
 //! Who holds each host, and until when: the ledger, moved on by what is there now.
 //!
-//! A holder stays one while it has a running endpoint on the host and 60 s beyond, so that a recreated container does
-//! not lose its host; under a policy it stays one while any object of it exists.
+//! A holder stays one while something of it runs on the host and 60 s beyond, so that a recreated container does not
+//! lose its host; under a policy it stays one while any object of it exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 

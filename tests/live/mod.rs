@@ -7,9 +7,12 @@
 
 mod address;
 mod demo;
+mod departures;
 mod diagnostics;
 mod docker_route;
+mod holders;
 mod latency;
 mod middlewares;
+mod states;
 mod swarm_task_labels;
 mod tcp_tls;

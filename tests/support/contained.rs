@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::container::{Container, Running};
 use super::engine::Engine;
 use super::http::{self, Answer, Failure};
-use super::portolan::write_settings;
+use super::portolan::{lay_over, write_settings};
 use super::wait::eventually;
 
 pub struct Contained {
@@ -21,17 +21,21 @@ pub struct Contained {
 impl Contained {
     /// On these networks of the engine; the first one is where it is asked.
     pub fn start(engine: &'static Engine, name: &str, networks: &[&str]) -> Contained {
+        Contained::with(engine, name, networks, json!({}))
+    }
+
+    /// With these settings laid over the ones that every test needs.
+    pub fn with(engine: &'static Engine, name: &str, networks: &[&str], settings: Value) -> Contained {
         let dir = tempfile::Builder::new().prefix("portolan-").tempdir().unwrap();
-        write_settings(
-            dir.path(),
-            &json!({
-                "listeners": { "plain": { "address": ":8000", "redirect": "off" } },
-                "providers": { "docker": {} },
-                "log": { "level": "debug", "format": "json" },
-                "shutdown": { "delay": "0s", "deadline": "5s" },
-                "state_dir": "/home/state",
-            }),
-        );
+        let mut all = json!({
+            "listeners": { "plain": { "address": ":8000", "redirect": "off" } },
+            "providers": { "docker": {} },
+            "log": { "level": "debug", "format": "json" },
+            "shutdown": { "delay": "0s", "deadline": "5s" },
+            "state_dir": "/home/state",
+        });
+        lay_over(&mut all, settings);
+        write_settings(dir.path(), &all);
         let container = Container::named(engine, name)
             .image("portolan:test")
             .network(networks[0])
@@ -58,12 +62,21 @@ impl Contained {
         SocketAddr::new(self.address, 8000)
     }
 
-    pub fn get(&self, url: &str) -> Result<Answer, Failure> {
+    pub fn https(&self) -> SocketAddr {
+        SocketAddr::new(self.address, 443)
+    }
+
+    /// The internal CA's root.
+    pub fn root(&self) -> PathBuf {
         let root: PathBuf = self.dir.path().join("root.pem");
         if !root.exists() {
             std::fs::write(&root, self.cli(&["ca", "root"]) + "\n").unwrap();
         }
-        http::curl(url, SocketAddr::new(self.address, 443), Some(&root), &[])
+        root
+    }
+
+    pub fn get(&self, url: &str) -> Result<Answer, Failure> {
+        http::curl(url, self.https(), Some(&self.root()), &[])
     }
 
     /// Asks until the answer is what `wanted` takes.

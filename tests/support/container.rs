@@ -64,7 +64,16 @@ impl Container {
     }
 
     pub fn start(self) -> Running {
-        let words = ["run", "--detach", "--name", &self.name];
+        self.made_by(&["run", "--detach"])
+    }
+
+    /// Not running yet.
+    pub fn create(self) -> Running {
+        self.made_by(&["create"])
+    }
+
+    fn made_by(self, verb: &[&str]) -> Running {
+        let words = [verb, &["--name", &self.name]].concat();
         let words: Vec<&str> = words
             .into_iter()
             .chain(self.options.iter().map(String::as_str))
@@ -99,6 +108,16 @@ impl Running {
 
     pub fn start(&self) {
         self.engine.docker(&["start", &self.id]);
+    }
+
+    /// `docker <verb> <container>`.
+    pub fn told_to(&self, verb: &str) {
+        self.engine.docker(&[verb, &self.id]);
+    }
+
+    /// Takes it off a network, under way.
+    pub fn disconnect(&self, network: &str) {
+        self.engine.docker(&["network", "disconnect", network, &self.id]);
     }
 
     pub fn exec(&self, command: &[&str]) -> String {

@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
 
 use super::pki::{Authority, Pair};
 use super::wait::eventually;
@@ -134,6 +137,18 @@ impl Engine {
         output_of(&mut self.client_command(args))
     }
 
+    /// What it has told since then, as its events have it, oldest first. Filters as of `docker events`.
+    pub fn told(&self, since: SystemTime, filters: &[&str]) -> Vec<Value> {
+        let stamp = |time: SystemTime| {
+            let time = time.duration_since(UNIX_EPOCH).unwrap();
+            format!("{}.{:09}", time.as_secs(), time.subsec_nanos())
+        };
+        let (since, until) = (stamp(since), stamp(SystemTime::now()));
+        let mut words = vec!["events", "--since", &since, "--until", &until, "--format", "{{json .}}"];
+        words.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
+        self.docker(&words).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     pub fn client_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command
@@ -186,6 +201,15 @@ impl Drop for Network {
         // Containers of the test are gone by now if they were declared after it; if not, the enclosure's end will do.
         run(&mut self.engine.client_command(&["network", "rm", &self.name]));
     }
+}
+
+/// A static shell, for containers whose image has none.
+pub fn busybox() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|dir| dir.join("busybox"))
+        .find(|file| file.is_file())
+        .expect("tests/run installs it")
 }
 
 fn why_not() -> Option<String> {

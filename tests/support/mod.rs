@@ -2,7 +2,8 @@
 //!
 //! `tests/run` ─▶ `enclose` (namespaces) ─▶ `engine`, `container` ◀── `portolan` (the binary under test as a process)
 //! or `contained` (in a container of its own) ◀── `http` (curl, and a poller on bare sockets), `tls` (rustls, where a
-//! handshake is looked at) and `h2` (frames). What needs no engine has `backend` behind the proxy.
+//! handshake is looked at), `h2` (frames) and `load` (so many requests a second, each on record). What needs no engine has
+//! `backend` behind the proxy.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -12,6 +13,7 @@ pub mod container;
 pub mod engine;
 pub mod h2;
 pub mod http;
+pub mod load;
 pub mod pki;
 pub mod port;
 pub mod portolan;

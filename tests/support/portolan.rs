@@ -81,9 +81,14 @@ impl Portolan {
 
     /// Watching the engine through its socket, on the engine's own host.
     pub fn beside(engine: &Engine) -> Portolan {
-        Portolan::start(
-            json!({ "providers": { "docker": { "endpoint": format!("unix://{}", engine.socket.display()) } } }),
-        )
+        Portolan::beside_with(engine, json!({}))
+    }
+
+    pub fn beside_with(engine: &Engine, settings: Value) -> Portolan {
+        let endpoint = format!("unix://{}", engine.socket.display());
+        let mut all = json!({ "providers": { "docker": { "endpoint": endpoint } } });
+        lay_over(&mut all, settings);
+        Portolan::start(all)
     }
 
     /// Watching the same engine as if it were on another machine: over TLS, with a client certificate.

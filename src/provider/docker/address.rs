@@ -48,13 +48,21 @@ impl Absence {
     }
 }
 
+/// Where a service is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    pub address: SocketAddr,
+    /// Why it gets no new request, where it gets none.
+    pub draining: Option<Absence>,
+}
+
 /// Finds the one address of a service, or says why there is none and what to do.
 pub fn reach(
     container: &Container,
     wish: &Wish<'_>,
     all: &[Container],
     around: &Surroundings,
-) -> Result<SocketAddr, Absence> {
+) -> Result<Reached, Absence> {
     ready(container)?;
     let port = port(container, wish)?;
     let Some(keeper) = network_keeper(container, all) else {
@@ -65,25 +73,38 @@ pub fn reach(
             format!("its network is that of another container ({mode}), which is not there; start that one again"),
         ));
     };
-    if keeper.state != State::Running {
+    // A paused container's network is there for the others in it.
+    if !keeper.state.has_process() {
         return Err(Absence::resting(format!(
             "{}, whose network it uses, is not running ({})",
             keeper.name,
             keeper.state.as_str()
         )));
     }
-    match ip(keeper, wish, around)? {
-        Some(ip) => Ok(SocketAddr::new(ip, port)),
-        None => published(keeper, port, around).ok_or_else(|| no_network(keeper, port, wish, around)),
-    }
+    let address = match ip(keeper, wish, around)? {
+        Some(ip) => SocketAddr::new(ip, port),
+        None => published(keeper, port, around).ok_or_else(|| no_network(keeper, port, wish, around))?,
+    };
+    Ok(Reached { address, draining: draining(container, keeper).map(Absence::resting) })
 }
 
 fn ready(container: &Container) -> Result<(), Absence> {
     match (container.state, container.health) {
-        (State::Running, Health::None | Health::Healthy) => Ok(()),
         (State::Running, Health::Starting) => Err(Absence::resting("its health check has not passed yet".into())),
-        (State::Running, Health::Unhealthy) => Err(Absence::resting("its health check fails".into())),
+        (State::Running, Health::None | Health::Healthy | Health::Unhealthy) => Ok(()),
         (state, _) => Err(Absence::resting(format!("the container is not running ({})", state.as_str()))),
+    }
+}
+
+fn draining(container: &Container, keeper: &Container) -> Option<String> {
+    if container.stopping {
+        Some("the container was told to stop".into())
+    } else if container.health == Health::Unhealthy {
+        Some("its health check fails".into())
+    } else if keeper.stopping {
+        Some(format!("{}, whose network it uses, was told to stop", keeper.name))
+    } else {
+        None
     }
 }
 

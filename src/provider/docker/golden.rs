@@ -1,10 +1,13 @@
 //! The golden cases of translation: `tests/golden/docker/<case>/in.yaml` must give `out.yaml`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
+use bollard::models::{EventActor, EventMessage, EventMessageTypeEnum};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::config::settings::DockerSettings;
 use crate::config::{read, yaml};
@@ -13,9 +16,12 @@ use crate::model::Provider;
 use crate::model::diagnostic::{Denial, Diagnostic};
 use crate::model::id::Source;
 use crate::model::middleware::MiddlewareKind;
+use crate::model::service::{Endpoint, Phase};
 use crate::model::snapshot::Snapshot;
 use crate::provider::lower::{self, Author};
 
+use super::departures::Departures;
+use super::event::Event;
 use super::objects::{Container, Surroundings};
 use super::translate::translate;
 
@@ -25,6 +31,24 @@ struct Case {
     settings: DockerSettings,
     surroundings: Surroundings,
     containers: Vec<Container>,
+    /// What the engine told after it listed them, in this order.
+    events: Vec<Told>,
+    /// Seconds after the list at which it is looked at.
+    at: u64,
+}
+
+/// An event by the name that the engine gives it.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Told {
+    /// Seconds after the list.
+    at: u64,
+    /// `container` where nothing is said.
+    kind: String,
+    action: String,
+    /// The container's id.
+    container: String,
+    attributes: BTreeMap<String, String>,
 }
 
 #[test]
@@ -59,7 +83,31 @@ fn translated(path: &Path, reversed: bool) -> Snapshot {
         case.containers.reverse();
         case.surroundings.networks.reverse();
     }
+    let list = Instant::now();
+    let mut departures = Departures::default();
+    for told in &case.events {
+        let Event::Container { id, change } = Event::read(&message(told)) else {
+            panic!("{}: {} tells nothing by itself", path.display(), told.action)
+        };
+        departures.hear(&id, &change, list + Duration::from_secs(told.at));
+    }
+    departures.lay_over(&mut case.containers, list + Duration::from_secs(case.at));
     translate(&case.containers, &case.surroundings, &case.settings)
+}
+
+fn message(told: &Told) -> EventMessage {
+    let mut attributes: HashMap<String, String> = told.attributes.clone().into_iter().collect();
+    let is_network = told.kind == "network";
+    if is_network {
+        attributes.insert("container".into(), told.container.clone());
+    }
+    let actor = EventActor { id: Some(told.container.clone()), attributes: Some(attributes) };
+    EventMessage {
+        typ: Some(if is_network { EventMessageTypeEnum::NETWORK } else { EventMessageTypeEnum::CONTAINER }),
+        action: Some(told.action.clone()),
+        actor: Some(actor),
+        ..EventMessage::default()
+    }
 }
 
 /// What a reader of the case wants to know of each object, one YAML line per fact.
@@ -111,12 +159,16 @@ fn printed(snapshot: &Snapshot) -> String {
             .services
             .iter()
             .map(|service| {
-                let endpoints: Vec<String> =
-                    service.endpoints.iter().map(|e| format!("{} ({})", e.address, e.name)).collect();
+                let endpoint = |e: &Endpoint| match e.phase {
+                    Phase::Ready => format!("{} ({})", e.address, e.name),
+                    Phase::Draining => format!("{} ({}, draining)", e.address, e.name),
+                };
+                let endpoints: Vec<String> = service.endpoints.iter().map(endpoint).collect();
                 vec![
                     ("id", Some(service.id.to_string())),
                     ("replica", service.replica.as_ref().map(|replica| replica.container.to_string())),
                     ("endpoints", Some(endpoints.join(" "))),
+                    ("running", (!service.running).then(|| "false".into())),
                     ("denied", denial(&service.denied)),
                     ("absent", denial(&service.absent)),
                 ]

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use bollard::models::{
-    ContainerSummary, ContainerSummaryHealthStatusEnum, ContainerSummaryStateEnum, EndpointSettings,
-    PortSummaryTypeEnum,
+    ContainerInspectResponse, ContainerSummary, ContainerSummaryHealthStatusEnum, ContainerSummaryStateEnum,
+    EndpointSettings, PortSummaryTypeEnum,
 };
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -19,6 +19,7 @@ use crate::config::settings::DockerSettings;
 
 use super::connect::{Engine, EngineError};
 use super::objects::{Attachment, Container, Health, Network, Publication, State};
+use super::signal::Signal;
 use super::translate::concerns;
 
 /// Inspects under way at once, when Portolan meets an engine full of containers.
@@ -37,6 +38,8 @@ pub struct Facts {
     /// The list knows whole seconds only.
     created: Option<Timestamp>,
     exposed: BTreeSet<u16>,
+    stop_signal: Option<Signal>,
+    stop_timeout: Option<i64>,
 }
 
 /// Lists everything; inspects what is new. What is gone leaves `known`.
@@ -66,6 +69,8 @@ pub async fn list(
         let Some(facts) = inspected.get(&container.id) else { continue };
         container.created = facts.created.unwrap_or(container.created);
         container.exposed.extend(&facts.exposed);
+        container.stop_signal = facts.stop_signal;
+        container.stop_timeout = facts.stop_timeout;
     }
     let networks = networks.into_iter().map(network).collect();
     Ok((Listing { containers, networks }, inspected))
@@ -78,11 +83,19 @@ async fn inspect(engine: &Engine, id: &str) -> Result<Option<Facts>, EngineError
         Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
         Err(error) => return Err(engine.explain("GET /containers/{id}/json", error)),
     };
-    let exposed = said.config.and_then(|config| config.exposed_ports).unwrap_or_default();
-    Ok(Some(Facts {
+    Ok(Some(facts(said)))
+}
+
+fn facts(said: ContainerInspectResponse) -> Facts {
+    let config = said.config.unwrap_or_default();
+    let exposed = config.exposed_ports.unwrap_or_default();
+    Facts {
         created: said.created.and_then(|created| created.parse().ok()),
         exposed: exposed.iter().filter_map(|port| tcp_port(port)).collect(),
-    }))
+        // The engine takes no signal that it cannot read itself.
+        stop_signal: config.stop_signal.and_then(|signal| signal.parse().ok()),
+        stop_timeout: config.stop_timeout,
+    }
 }
 
 /// `8080/tcp`; without a protocol it is TCP.
@@ -112,6 +125,9 @@ fn container(summary: ContainerSummary) -> Container {
         labels: summary.labels.unwrap_or_default().into_iter().collect(),
         created: Timestamp::from_second(summary.created.unwrap_or_default()).unwrap_or_default(),
         state: state(summary.state),
+        stopping: summary.state == Some(ContainerSummaryStateEnum::STOPPING),
+        stop_signal: None,
+        stop_timeout: None,
         network_mode: summary.host_config.and_then(|config| config.network_mode).unwrap_or_default(),
         networks: attachments(networks),
         exposed: tcp().map(|port| port.private_port).collect(),
@@ -125,10 +141,10 @@ fn container(summary: ContainerSummary) -> Container {
 fn state(state: Option<ContainerSummaryStateEnum>) -> State {
     use ContainerSummaryStateEnum as Said;
     match state {
-        Some(Said::RUNNING) => State::Running,
+        Some(Said::RUNNING | Said::STOPPING) => State::Running,
         Some(Said::PAUSED) => State::Paused,
         Some(Said::RESTARTING) => State::Restarting,
-        Some(Said::EXITED | Said::STOPPING) => State::Exited,
+        Some(Said::EXITED) => State::Exited,
         Some(Said::DEAD | Said::REMOVING) => State::Dead,
         Some(Said::CREATED | Said::EMPTY) | None => State::Created,
     }
@@ -199,6 +215,17 @@ mod tests {
         let attachment = &read.networks["shop_default"];
         assert_eq!(attachment.address(), Some(IpAddr::from([172, 18, 0, 2])));
         assert_eq!((attachment.gateway, attachment.ipv6), (Some(IpAddr::from([172, 18, 0, 1])), None));
+    }
+
+    #[test]
+    fn an_inspect_tells_how_a_container_is_stopped() {
+        let json = r#"{"Created":"2026-01-01T10:00:00.5Z","Config":{"ExposedPorts":{"8080/tcp":{}},
+            "StopSignal":"SIGRTMIN+3","StopTimeout":30}}"#;
+        let read = facts(serde_json::from_str(json).expect("an inspect"));
+        assert_eq!(read.stop_signal, "37".parse().ok());
+        assert_eq!((read.stop_timeout, read.exposed), (Some(30), BTreeSet::from([8080])));
+        let bare = facts(serde_json::from_str(r#"{"Config":{"StopSignal":""}}"#).expect("an inspect"));
+        assert_eq!((bare.stop_signal, bare.stop_timeout), (None, None));
     }
 
     #[test]

@@ -3,27 +3,34 @@
 //! ```text
 //!            ┌──────────── backoff, for ever ────────────┐
 //!            ▼                                           │ Stale
-//! endpoint ─▶ connect ─▶ open events ─▶ list ─translate─▶ Live
-//!                             │          ▲  at once · again 40 and 250 ms after the last event · every 30 s
-//!                             └──────────┘
+//! endpoint ─▶ connect ─▶ open events ─▶ list ─▶ lay departures over it ─translate─▶ Live
+//!                             │          ▲             ▲  at once
+//!                             │          │ at once · again 40 and 250 ms after the last event · every 30 s
+//!                             └──────────┴─────────────┘
 //! ```
-//! Events are hints to list again: what the engine lists is what is. They are opened before the first list, so that
-//! nothing falls between the two. An error is never an empty answer.
+//! What the engine lists is what is, and its events are hints to list again; but a list of a busy engine takes its time,
+//! so what leaves by an event leaves at once ([`departures`]). Events are opened before the first list, so that nothing
+//! falls between the two. An error is never an empty answer.
 
 mod address;
 mod connect;
+mod departures;
+mod event;
 #[cfg(test)]
 mod golden;
 mod list;
 pub mod objects;
 mod own;
+mod picture;
+mod rhythm;
+pub mod signal;
 pub mod translate;
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::time::Duration;
 
-use bollard::models::{EventMessage, EventMessageTypeEnum};
+use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -34,15 +41,9 @@ use crate::model;
 
 use super::{Provider, SnapshotSink};
 use connect::{Endpoint, Engine, EngineError};
-use list::{Inspected, Listing};
-use objects::Surroundings;
-use translate::translate;
+use list::Inspected;
+use picture::Picture;
 
-/// An engine of 20.10 announces a network connect, and now and then a start, before its list shows it. Soon for the
-/// usual case, later for an engine that is busy.
-const CONFIRM: [Duration; 2] = [Duration::from_millis(40), Duration::from_millis(250)];
-/// What no event told of.
-const SAFETY: Duration = Duration::from_secs(30);
 /// A list of very many containers takes the engine seconds; one that takes longer than this takes for ever.
 const LIST: Duration = Duration::from_secs(60);
 /// How often a provider that is on by itself looks for its socket.
@@ -117,45 +118,53 @@ impl Docker {
             .filters(&std::collections::HashMap::from([("type", vec!["container", "network"])]))
             .build();
         let mut events = pin!(engine.api.events(Some(options)));
-        let mut rhythm = Rhythm::start(Instant::now());
+        let mut picture = Picture::empty(own, engine.remote);
         tokio::select! {
             biased;
             () = engine.listening() => {}
-            event = next(&engine, &mut events) => rhythm.hear(&event?, Instant::now()),
+            event = next(&engine, &mut events) => picture.hear(&event?, Instant::now()),
         }
-        tracing::info!(provider = "docker", endpoint = %endpoint, api = %engine.version, own_container = own.as_deref(), "following the engine");
+        tracing::info!(provider = "docker", endpoint = %endpoint, api = %engine.version, own_container = picture.own.as_deref(), "following the engine");
 
         let mut inspected = Inspected::new();
         let mut was_empty = true;
         loop {
-            // Events that come while a list is under way ask for one more after it, not for one each.
+            let began = Instant::now();
+            picture.begin(began);
+            // Events that come while a list is under way ask for one more after it, not for one each; what leaves by
+            // them leaves at once.
             let listing = {
                 let mut list = pin!(timeout(LIST, list::list(&engine, &self.settings, std::mem::take(&mut inspected))));
                 loop {
                     tokio::select! {
                         listed = &mut list => break listed.map_err(|_| EngineError::Slow("a list of its containers"))??,
-                        event = next(&engine, &mut events) => rhythm.hear(&event?, Instant::now()),
+                        event = next(&engine, &mut events) => {
+                            picture.hear(&event?, Instant::now());
+                            picture.publish(&self.settings, out);
+                        }
                     }
                 }
             };
-            let (Listing { containers, networks }, facts) = listing;
+            let (listing, facts) = listing;
             inspected = facts;
             // A sudden fall to nothing is believed when read twice.
-            if containers.is_empty() && !was_empty {
+            if listing.containers.is_empty() && !was_empty {
                 was_empty = true;
                 continue;
             }
-            was_empty = containers.is_empty();
-            let around = Surroundings::seen(own.as_deref(), &containers, networks, engine.remote);
-            out.live(translate(&containers, &around, &self.settings));
+            was_empty = listing.containers.is_empty();
+            picture.take(listing, began);
+            picture.publish(&self.settings, out);
             backoff.reset();
-            while !rhythm.is_due(Instant::now()) {
+            while !picture.is_due(Instant::now()) {
                 tokio::select! {
-                    event = next(&engine, &mut events) => rhythm.hear(&event?, Instant::now()),
-                    () = sleep_until(rhythm.wake()) => {}
+                    event = next(&engine, &mut events) => {
+                        picture.hear(&event?, Instant::now());
+                        picture.publish(&self.settings, out);
+                    }
+                    () = sleep_until(picture.wake()) => {}
                 }
             }
-            rhythm.begin(Instant::now());
         }
     }
 }
@@ -168,74 +177,6 @@ where
         Some(Ok(event)) => Ok(event),
         Some(Err(bollard::errors::Error::IOError { .. })) | None => Err(EngineError::EventsEnded),
         Some(Err(error)) => Err(engine.explain("GET /events", error)),
-    }
-}
-
-/// When to list next.
-struct Rhythm {
-    asked: bool,
-    /// When the last event came, and how often the list after it has been confirmed.
-    heard: Option<(Instant, usize)>,
-    safety: Instant,
-}
-
-impl Rhythm {
-    fn start(now: Instant) -> Rhythm {
-        // The engine accepts an event stream a moment before it subscribes it.
-        Rhythm { asked: false, heard: Some((now, 0)), safety: now + SAFETY }
-    }
-
-    fn hear(&mut self, event: &EventMessage, now: Instant) {
-        if is_relevant(event) {
-            self.asked = true;
-            self.heard = Some((now, 0));
-        }
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.asked || self.wake() <= now
-    }
-
-    fn wake(&self) -> Instant {
-        self.heard.map_or(self.safety, |(heard, confirmed)| (heard + CONFIRM[confirmed]).min(self.safety))
-    }
-
-    /// A list begins: it answers what was heard up to now, save what has to be confirmed.
-    fn begin(&mut self, now: Instant) {
-        self.asked = false;
-        self.heard = self.heard.and_then(|(heard, confirmed)| {
-            let left = (confirmed..CONFIRM.len()).find(|step| heard + CONFIRM[*step] > now)?;
-            Some((heard, left))
-        });
-        self.safety = now + SAFETY;
-    }
-}
-
-/// Whether an event can change what we say. Health checks run through `exec_*` events all day long.
-fn is_relevant(event: &EventMessage) -> bool {
-    let action = event.action.as_deref().unwrap_or_default();
-    match event.typ {
-        Some(EventMessageTypeEnum::NETWORK) => {
-            matches!(action, "connect" | "disconnect" | "create" | "destroy" | "remove")
-        }
-        Some(EventMessageTypeEnum::CONTAINER) => {
-            matches!(
-                action,
-                "create"
-                    | "start"
-                    | "restart"
-                    | "kill"
-                    | "die"
-                    | "oom"
-                    | "stop"
-                    | "destroy"
-                    | "rename"
-                    | "update"
-                    | "pause"
-                    | "unpause"
-            ) || action.starts_with("health_status")
-        }
-        _ => false,
     }
 }
 
@@ -265,49 +206,6 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn event(typ: EventMessageTypeEnum, action: &str) -> EventMessage {
-        EventMessage { typ: Some(typ), action: Some(action.into()), ..EventMessage::default() }
-    }
-
-    #[test]
-    fn what_cannot_change_a_route_asks_for_no_list() {
-        for action in ["start", "health_status: healthy", "pause", "rename"] {
-            assert!(is_relevant(&event(EventMessageTypeEnum::CONTAINER, action)), "{action}");
-        }
-        for action in ["exec_create: /bin/sh -c true", "exec_die", "top", "attach"] {
-            assert!(!is_relevant(&event(EventMessageTypeEnum::CONTAINER, action)), "{action}");
-        }
-        assert!(is_relevant(&event(EventMessageTypeEnum::NETWORK, "connect")));
-        assert!(!is_relevant(&event(EventMessageTypeEnum::IMAGE, "pull")));
-    }
-
-    #[test]
-    fn an_event_is_acted_on_at_once_and_confirmed_after_the_last() {
-        let start = Instant::now();
-        let mut rhythm = Rhythm::start(start);
-        rhythm.begin(start);
-        assert!(!rhythm.is_due(start));
-        assert!(rhythm.is_due(start + CONFIRM[0]), "the first list is confirmed");
-        rhythm.begin(start + CONFIRM[0]);
-        let confirmed = start + CONFIRM[1];
-        assert!(rhythm.is_due(confirmed), "and once more");
-        rhythm.begin(confirmed);
-        assert!(!rhythm.is_due(confirmed));
-        assert_eq!(rhythm.wake(), confirmed + SAFETY);
-
-        rhythm.hear(&event(EventMessageTypeEnum::NETWORK, "connect"), confirmed);
-        assert!(rhythm.is_due(confirmed));
-        rhythm.begin(confirmed);
-        let later = confirmed + CONFIRM[0] / 2;
-        assert!(!rhythm.is_due(later));
-        rhythm.hear(&event(EventMessageTypeEnum::CONTAINER, "start"), later);
-        rhythm.begin(later);
-        assert_eq!(rhythm.wake(), later + CONFIRM[0], "after the last event, not the first");
-        let busy = later + CONFIRM[1];
-        rhythm.begin(busy);
-        assert_eq!(rhythm.wake(), busy + SAFETY, "a list that began after both confirms both");
-    }
 
     #[test]
     fn pauses_grow_to_ten_seconds_and_vary() {

@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::signal::Signal;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Container {
@@ -26,6 +28,12 @@ pub struct Container {
     /// TCP ports on the engine's host that lead to the container.
     pub published: BTreeSet<Publication>,
     pub health: Health,
+    /// It runs, and was told to stop.
+    pub stopping: bool,
+    /// `Config.StopSignal`, where one is given.
+    pub stop_signal: Option<Signal>,
+    /// `Config.StopTimeout` in seconds, where one is given; negative is without end.
+    pub stop_timeout: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +49,15 @@ pub enum State {
 }
 
 impl State {
+    pub fn has_process(self) -> bool {
+        matches!(self, State::Running | State::Paused)
+    }
+
+    /// It has a process, or the engine is about to give it one again: what it holds is not given away.
+    pub fn is_up(self) -> bool {
+        self.has_process() || self == State::Restarting
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             State::Created => "created",

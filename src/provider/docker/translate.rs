@@ -5,7 +5,8 @@
 //!                                                                        address::reach ─▶ Endpoint | Absence
 //! ```
 //! Every container speaks for itself: replicas of one compose service emit the same ids, which `reconcile` unites. A
-//! route lives from its container's creation until the last one is destroyed, with or without an endpoint. Pure.
+//! route lives from its container's creation until the last one is destroyed, with or without an endpoint; an endpoint
+//! drains where its container was told to stop, or is unhealthy. Pure.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +17,13 @@ use crate::model::diagnostic::{Denial, Diagnostic, Origin, Reason, Severity};
 use crate::model::id::{Kind, Name, NameRef, ObjectId, Provider, RefScope, SHARED_NAMESPACE, Source};
 use crate::model::route::Replica;
 use crate::model::schema::{AddressMode, RouteSpec};
-use crate::model::service::{Endpoint, Service};
+use crate::model::service::{Endpoint, Phase, Service};
 use crate::model::snapshot::Snapshot;
 use crate::provider::labels::{self, Closes, Labelled};
 use crate::provider::lower::{self, Author};
 
-use super::address::{self, Wish};
-use super::objects::{Container, State, Surroundings};
+use super::address::{self, Reached, Wish};
+use super::objects::{Container, Surroundings};
 
 const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 const COMPOSE_SERVICE: &str = "com.docker.compose.service";
@@ -206,7 +207,7 @@ impl<'c> Speaker<'c> {
         findings: &mut Vec<Diagnostic>,
     ) -> Service {
         let (spec, mut service) = lower::service(&object.key, &object.value, &self.author, findings);
-        service.running = matches!(self.container.state, State::Running | State::Paused);
+        service.running = self.container.state.is_up();
         for (field, wrong, detail) in [
             ("port", spec.port == Some(0), "0 is no port"),
             (
@@ -240,7 +241,11 @@ impl<'c> Speaker<'c> {
             return service;
         }
         match address::reach(self.container, &wish, all, around) {
-            Ok(address) => service.endpoints.push(Endpoint::new(address, self.container.name.as_str())),
+            Ok(Reached { address, draining }) => {
+                let phase = if draining.is_some() { Phase::Draining } else { Phase::Ready };
+                service.endpoints.push(Endpoint { phase, ..Endpoint::new(address, self.container.name.as_str()) });
+                service.absent = draining.map(|why| Denial::new(why.reason, why.detail));
+            }
             Err(absence) => {
                 service.absent = Some(Denial::new(absence.reason, absence.detail.as_str()));
                 if absence.is_problem {
