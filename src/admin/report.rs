@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::model::{Denial, Diagnostic, ObjectId, Reason};
-use crate::reconcile::{Action, Desired, DesiredRoute, ServiceFacts};
+use crate::model::{Denial, Diagnostic, ObjectId, Phase, Reason};
+use crate::reconcile::{Action, Claim, Desired, DesiredRoute, ServiceFacts};
 
 pub use crate::control::view::{CertificateKind, CertificateReport};
 pub use crate::model::snapshot::ProviderReport;
@@ -64,13 +64,15 @@ pub struct EndpointReport {
     pub address: String,
     pub name: Arc<str>,
     pub state: EndpointState,
+    pub weight: u32,
 }
 
-/// Health checks will add to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndpointState {
     Ready,
+    /// Gets no new request but those that stick to it.
+    Draining,
 }
 
 pub fn routes(desired: &Desired, findings: &[Diagnostic]) -> Vec<RouteReport> {
@@ -84,7 +86,7 @@ pub fn routes(desired: &Desired, findings: &[Diagnostic]) -> Vec<RouteReport> {
 pub fn services(desired: &Desired) -> Vec<ServiceReport> {
     let mut users: BTreeMap<&ObjectId, BTreeSet<&ObjectId>> = BTreeMap::new();
     for route in desired.routes.values() {
-        for service in route.claims.iter().flat_map(|claim| &claim.services) {
+        for service in route.claims.iter().flat_map(Claim::services) {
             users.entry(service).or_default().insert(&route.id);
         }
     }
@@ -96,7 +98,11 @@ pub fn services(desired: &Desired) -> Vec<ServiceReport> {
             .map(|endpoint| EndpointReport {
                 address: endpoint.address.to_string(),
                 name: endpoint.name.clone(),
-                state: EndpointState::Ready,
+                state: match endpoint.phase {
+                    Phase::Ready => EndpointState::Ready,
+                    Phase::Draining => EndpointState::Draining,
+                },
+                weight: endpoint.weight,
             })
             .collect(),
         routes: users.get(id).into_iter().flatten().map(ToString::to_string).collect(),
@@ -113,7 +119,7 @@ fn is_loss(reason: Reason) -> bool {
 
 fn route_report(desired: &Desired, route: &DesiredRoute, loss: Option<&Diagnostic>) -> RouteReport {
     let claims = &route.claims;
-    let services: BTreeSet<&ObjectId> = claims.iter().flat_map(|claim| &claim.services).collect();
+    let services: BTreeSet<&ObjectId> = claims.iter().flat_map(Claim::services).collect();
     let facts = || services.iter().filter_map(|id| desired.services.get(*id));
     let endpoints = facts().map(|service| service.endpoints.len()).sum();
     let lost = || loss.map(|loss| (loss.reason, loss.detail.clone()));
@@ -155,7 +161,7 @@ fn sorted(values: impl Iterator<Item = String>) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::model::{Endpoint, HostPattern, Kind, Name, Origin, PathMatch, Provider, RouteMatch, Source};
-    use crate::reconcile::Claim;
+    use crate::reconcile::Share;
     use jiff::Timestamp;
 
     fn source() -> Source {
@@ -170,7 +176,7 @@ mod tests {
         Claim {
             listener: Name::normalised(listener),
             matched: RouteMatch::new(host.parse::<HostPattern>().unwrap(), PathMatch::prefix(path).unwrap()),
-            services: vec![id(Kind::Service, "web")],
+            shares: vec![Share { services: vec![id(Kind::Service, "web")], weight: 1 }],
         }
     }
 
@@ -193,6 +199,7 @@ mod tests {
         let service = ServiceFacts {
             origin: Origin::Default,
             endpoints: endpoints.iter().map(|address| Endpoint::new(address.parse().unwrap(), "shop-web-1")).collect(),
+            traffic: Default::default(),
             absent: endpoints.is_empty().then(|| Denial::new(Reason::NoNetwork, "no network is shared")),
         };
         Desired {

@@ -1,10 +1,11 @@
 //! The data plane: one thread per core, one immutable table per request, no lock on the way.
 //!
 //! ```text
-//! accept ─▶ handshake ─▶ connection (h1, h2) ─▶ handler ─▶ authorize ─▶ forward ─▶ pool · connect
+//! accept ─▶ handshake ─▶ connection (h1, h2) ─▶ handler ─▶ authorize ─▶ forward ─▶ attempt ─▶ pool · connect
 //! ```
 
 mod accept;
+mod attempt;
 mod authorize;
 mod body;
 mod connect;

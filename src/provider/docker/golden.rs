@@ -9,6 +9,7 @@ use crate::config::settings::DockerSettings;
 use crate::config::{read, yaml};
 use crate::golden;
 use crate::model::diagnostic::{Denial, Diagnostic};
+use crate::model::service::{Endpoint, Traffic};
 use crate::model::snapshot::Snapshot;
 
 use super::objects::{Container, Surroundings};
@@ -72,7 +73,7 @@ fn printed(snapshot: &Snapshot) -> String {
                     ),
                     ("matches", Some(matches.join(" "))),
                     ("guessed", route.guessed.then(|| "true".into())),
-                    ("service", Some(route.service.to_string())),
+                    ("service", Some(route.backend.to_string())),
                     ("priority", (route.priority != 0).then(|| route.priority.to_string())),
                     ("listeners", route.listeners.as_ref().map(|names| join(names))),
                     ("use", (!route.middlewares.is_empty()).then(|| join(&route.middlewares))),
@@ -88,12 +89,16 @@ fn printed(snapshot: &Snapshot) -> String {
             .services
             .iter()
             .map(|service| {
-                let endpoints: Vec<String> =
-                    service.endpoints.iter().map(|e| format!("{} ({})", e.address, e.name)).collect();
+                let weight = |weight: u32| if weight == 1 { String::new() } else { format!(" x{weight}") };
+                let spelt = |e: &Endpoint| format!("{} ({}){}", e.address, e.name, weight(e.weight));
+                let endpoints: Vec<String> = service.endpoints.iter().map(spelt).collect();
+                let traffic = (service.traffic != Traffic::default())
+                    .then(|| serde_json::to_string(&service.traffic).expect("serialises"));
                 vec![
                     ("id", Some(service.id.to_string())),
                     ("replica", service.replica.as_ref().map(|replica| replica.container.to_string())),
                     ("endpoints", Some(endpoints.join(" "))),
+                    ("traffic", traffic),
                     ("denied", denial(&service.denied)),
                     ("absent", denial(&service.absent)),
                 ]

@@ -165,7 +165,13 @@ impl<'c> Speaker<'c> {
                 {
                     used.insert(name.to_string());
                 }
-            } else if route.value.field("split").is_none() {
+            } else if let Some(split) = route.value.field("split") {
+                let own = |entry: &Entry| match NameRef::new(&entry.key).parts() {
+                    (RefScope::Own, name) => Some(name.to_string()),
+                    _ => None,
+                };
+                used.extend(split.entries().iter().filter_map(own));
+            } else {
                 let name = self.own_service(&route.key, &services);
                 fill(&mut route.value, "service", Tree::word(self.origin(), &name));
                 used.insert(name);
@@ -239,7 +245,10 @@ impl<'c> Speaker<'c> {
             return service;
         }
         match address::reach(self.container, &wish, all, around) {
-            Ok(address) => service.endpoints.push(Endpoint::new(address, self.container.name.as_str())),
+            Ok(address) => {
+                let weight = spec.weight.unwrap_or(1);
+                service.endpoints.push(Endpoint { weight, ..Endpoint::new(address, self.container.name.as_str()) });
+            }
             Err(absence) => {
                 service.absent = Some(Denial::new(absence.reason, absence.detail.as_str()));
                 if absence.is_problem {
