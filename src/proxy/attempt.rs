@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::model::service::Timeouts;
 use crate::model::units::Span;
@@ -35,7 +35,7 @@ pub enum Outcome {
 pub struct Failure {
     pub kind: FailureKind,
     pub error: ProxyError,
-    /// Where it came back unsent.
+    /// Where it came back unsent, or may be sent again.
     pub request: Option<Request<RequestBody>>,
 }
 
@@ -43,9 +43,9 @@ pub struct Failure {
 pub enum FailureKind {
     /// Nothing of it was sent.
     Unsent,
-    /// No byte of an answer came. `kept`: over a connection that had been used before, and may simply have gone stale.
+    /// No byte of an answer came, and it may be sent again. `kept`: over a connection that had been used before, and may simply have gone stale.
     Broken { kept: bool },
-    /// The endpoint departed while the request waited, and there is somewhere else to go.
+    /// The endpoint departed while the request waited; it may be sent again, and there is somewhere else to go.
     Gone,
     /// Not to be tried again.
     Final,
@@ -58,6 +58,15 @@ pub struct Limits<'a> {
     pub deadline: Option<Instant>,
     /// Not over a kept connection.
     pub fresh: bool,
+    /// It has no body, and twice is as once.
+    pub repeatable: bool,
+}
+
+/// How much of a request may have arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    Nothing,
+    All,
 }
 
 /// What becomes of a request whose endpoint has departed.
@@ -65,7 +74,7 @@ pub struct Limits<'a> {
 pub enum Departure {
     /// There is another endpoint for it.
     Move,
-    /// It cannot be tried again, or there is nobody to try it with.
+    /// It cannot be tried again, or there is nobody to try it with: it has a few seconds to be answered all the same.
     Bear,
     /// The service itself is gone from the configuration, which is no word on the endpoint: what is under way is
     /// finished.
@@ -77,8 +86,12 @@ impl Failure {
         Outcome::Failed(Failure { kind: FailureKind::Unsent, error, request: Some(request) })
     }
 
-    fn lost(kind: FailureKind, error: ProxyError) -> Outcome {
-        Outcome::Failed(Failure { kind, error, request: None })
+    fn for_good(error: ProxyError) -> Outcome {
+        Outcome::Failed(Failure { kind: FailureKind::Final, error, request: None })
+    }
+
+    fn again(kind: FailureKind, error: ProxyError, request: Request<RequestBody>) -> Outcome {
+        Outcome::Failed(Failure { kind, error, request: Some(request) })
     }
 }
 
@@ -87,7 +100,7 @@ pub async fn attempt(
     slot: &Rc<Slot>,
     request: Request<RequestBody>,
     limits: &Limits<'_>,
-    departure: impl Fn() -> Departure,
+    departure: impl Fn(Sent) -> Departure,
 ) -> Outcome {
     let kept = if limits.fresh { None } else { slot.checkout() };
     let was_kept = kept.is_some();
@@ -97,9 +110,7 @@ pub async fn attempt(
     };
     match outcome {
         // It had gone stale while nobody looked, which says nothing about the endpoint.
-        Outcome::Failed(Failure { kind: FailureKind::Unsent, request: Some(request), .. })
-            if was_kept && !slot.is_gone() =>
-        {
+        Outcome::Failed(Failure { kind: FailureKind::Unsent, request: Some(request), .. }) if was_kept => {
             fresh(slot, request, limits, &departure).await
         }
         outcome => outcome,
@@ -110,21 +121,24 @@ async fn fresh(
     slot: &Rc<Slot>,
     request: Request<RequestBody>,
     limits: &Limits<'_>,
-    departure: &impl Fn() -> Departure,
+    departure: &impl Fn(Sent) -> Departure,
 ) -> Outcome {
     let address = slot.endpoint.address;
     let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let limit = left.map_or(limits.timeouts.connect.0, |left| left.min(limits.timeouts.connect.0));
+    let mut connecting = pin!(connect(address, limit));
     let connected = tokio::select! {
         biased;
-        connected = connect(address, limit) => connected,
-        () = slot.departed() => Err(gone(slot)),
+        connected = &mut connecting => connected,
+        () = slot.departed() => match departure(Sent::Nothing) {
+            Departure::Move => Err(gone(slot)),
+            Departure::Finish => connecting.await,
+            Departure::Bear => timeout(GRACE, connecting).await.unwrap_or_else(|_| Err(gone(slot))),
+        },
     };
     match connected {
         Ok(connection) => send(slot, connection, false, request, limits, departure).await,
-        Err(_) if limits.deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
-            Failure::lost(FailureKind::Final, overdue())
-        }
+        Err(_) if limits.deadline.is_some_and(|deadline| deadline <= Instant::now()) => Failure::for_good(overdue()),
         Err(error) => Failure::unsent(error, request),
     }
 }
@@ -135,12 +149,14 @@ async fn send(
     kept: bool,
     request: Request<RequestBody>,
     limits: &Limits<'_>,
-    departure: &impl Fn() -> Departure,
+    departure: &impl Fn(Sent) -> Departure,
 ) -> Outcome {
     let address = slot.endpoint.address;
     let patience = limits.timeouts.response_header.0;
     let sent = request.body().sent();
-    let before = connection.received();
+    let trace = connection.trace.clone();
+    let before = trace.received();
+    trace.begin(limits.repeatable);
     let within = |end: Instant| limits.deadline.map_or(end, |deadline| deadline.min(end));
     let mut answer = pin!(connection.sender.try_send_request(request));
     let mut departed = pin!(slot.departed());
@@ -157,30 +173,30 @@ async fn send(
             },
             () = &mut departed, if watching => {
                 watching = false;
-                match departure() {
-                    Departure::Move => return Failure::lost(FailureKind::Gone, gone(slot)),
-                    Departure::Bear => {
+                match (departure(Sent::All), trace.request()) {
+                    (Departure::Move, Some(again)) => return Failure::again(FailureKind::Gone, gone(slot), again),
+                    (Departure::Move, None) | (Departure::Bear, _) => {
                         let end = Instant::now() + GRACE;
                         grace = Some(end);
                         let due = timer.deadline().min(end);
                         timer.as_mut().reset(due);
                     }
-                    Departure::Finish => {}
+                    (Departure::Finish, _) => {}
                 }
             }
             () = &mut timer => {
                 let now = Instant::now();
                 if limits.deadline.is_some_and(|deadline| deadline <= now) {
-                    return Failure::lost(FailureKind::Final, overdue());
+                    return Failure::for_good(overdue());
                 }
                 if grace.is_some_and(|end| end <= now) {
-                    return Failure::lost(FailureKind::Final, gone(slot));
+                    return Failure::for_good(gone(slot));
                 }
                 // The time counts from the request's last byte: a long upload is not a late answer.
                 let due = sent.get().map_or(now, Instant::from_std) + patience;
                 if due <= now {
                     let why = format!("{address}: no answer within {}", Span(patience));
-                    return Failure::lost(FailureKind::Final, ProxyError::new(ErrorKind::ResponseTimeout, why));
+                    return Failure::for_good(ProxyError::new(ErrorKind::ResponseTimeout, why));
                 }
                 timer.as_mut().reset(within(grace.map_or(due, |end| end.min(due))));
             }
@@ -188,10 +204,12 @@ async fn send(
     };
     let kind = if slot.is_gone() { ErrorKind::EndpointGone } else { ErrorKind::EndpointReset };
     let reset = ProxyError::new(kind, format!("{address}: {}", error.error()));
-    match error.take_message() {
-        Some(request) => Failure::unsent(reset, request),
-        None if connection.received() == before => Failure::lost(FailureKind::Broken { kept }, reset),
-        None => Failure::lost(FailureKind::Final, reset),
+    if let Some(request) = error.take_message() {
+        return Failure::unsent(reset, request);
+    }
+    match trace.request() {
+        Some(again) if trace.received() == before => Failure::again(FailureKind::Broken { kept }, reset, again),
+        _ => Failure::for_good(reset),
     }
 }
 

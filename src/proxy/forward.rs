@@ -3,21 +3,21 @@
 //! ```text
 //! pick ─▶ attempt ─┬─▶ Forwarded
 //!   ▲              └─▶ failed: unsent · idempotent and unanswered, within the budget · departed
-//!   └──────────────────── another endpoint, of those that are there now ──┘
+//!   └──────────────────── another endpoint that is still there ───────────┘
 //! ```
 //! A request that may have arrived is tried again only where doing it twice is as doing it once (RFC 9110 §9.2.2).
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderValue, Method, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 
+use crate::model::service::Phase;
 use crate::table::Upstream;
 
-use super::attempt::{Departure, Failure, FailureKind, Limits, Outcome, attempt};
+use super::attempt::{Departure, Failure, FailureKind, Limits, Outcome, Sent, attempt};
 use super::authorize::Destination;
 use super::body::{Lent, RequestBody};
 use super::error::{ErrorKind, ProxyError};
@@ -41,42 +41,48 @@ pub async fn forward(
     deadline: Option<tokio::time::Instant>,
     tls: bool,
 ) -> Result<Forwarded, ProxyError> {
-    let permitted = destination.upstream();
+    let upstream = destination.upstream();
     let affinity = destination.affinity();
-    let traffic = &permitted.traffic;
-    let replay = Replay::of(&request, traffic.retry.attempts);
-    let mut endpoints = Endpoints { permitted, now: None, failed: Vec::new() };
-    let mut request = Some(request);
+    let traffic = &upstream.traffic;
+    let attempts = traffic.retry.attempts;
+    let repeatable = attempts > 1 && is_repeatable(&request);
+    let mut failed: Vec<u64> = Vec::new();
+    let mut request = request;
     // A kept connection that broke is tried once more as a fresh one, where there is no other endpoint.
     let mut stale: Option<Rc<Slot>> = None;
     let mut last: Option<ProxyError> = None;
     let mut tries = 0;
     loop {
-        let upstream = endpoints.upstream();
-        let at = upstream.pick(affinity, &endpoints.failed);
+        let at = upstream.pick(affinity, &failed);
         let slot = match (at, stale.take()) {
             (Some(at), _) => worker.slot(&upstream.members[at].endpoint),
             (None, Some(slot)) => slot,
             (None, None) => return Err(last.unwrap_or_else(|| no_endpoint(upstream))),
         };
-        if slot.is_gone() {
-            endpoints.failed.push(slot.endpoint.id);
-            endpoints.refresh(worker);
+        // It may have left since this request's generation was the one in force.
+        let left =
+            slot.is_gone() || (slot.is_draining() && at.is_some_and(|at| upstream.members[at].phase == Phase::Ready));
+        if left && elsewhere(upstream, worker, &slot, &failed) {
+            failed.push(slot.endpoint.id);
             continue;
         }
-        let Some(message) = request.take().or_else(|| replay.as_ref().map(Replay::request)) else {
-            return Err(last.unwrap_or_else(|| no_endpoint(upstream)));
-        };
         tries += 1;
-        let candidates = upstream.candidates().len() as u32;
         let in_flight = upstream.counts_in_flight().then(|| InFlight::at(&slot));
-        let departure = || match &replay {
-            Some(_) if tries < traffic.retry.attempts && endpoints.elsewhere(worker, &slot) => Departure::Move,
-            _ if worker.generation().table.upstream(&permitted.services).is_none() => Departure::Finish,
-            _ => Departure::Bear,
+        let most = |sent: Sent| match sent {
+            // Whoever was never asked has done nothing yet: each endpoint may be asked once.
+            Sent::Nothing if attempts > 1 => attempts.max(upstream.candidates().len() as u32),
+            _ => attempts,
         };
-        let limits = Limits { timeouts: &traffic.timeouts, deadline, fresh: at.is_none() };
-        let Failure { kind, error, request: unsent } = match attempt(&slot, message, &limits, departure).await {
+        let departure = |sent: Sent| {
+            let again = tries < most(sent) && (repeatable || sent == Sent::Nothing);
+            match again && elsewhere(upstream, worker, &slot, &failed) {
+                true => Departure::Move,
+                false if worker.generation().table.upstream(&upstream.services).is_none() => Departure::Finish,
+                false => Departure::Bear,
+            }
+        };
+        let limits = Limits { timeouts: &traffic.timeouts, deadline, fresh: at.is_none(), repeatable };
+        let Failure { kind, error, request: again } = match attempt(&slot, request, &limits, departure).await {
             Outcome::Answered(response, connection) => {
                 let member = at.or_else(|| upstream.members.iter().position(|m| m.endpoint.id == slot.endpoint.id));
                 let cookie = member.and_then(|member| upstream.set_cookie(member, affinity, tls));
@@ -89,31 +95,30 @@ pub async fn forward(
             Outcome::Failed(failure) => failure,
         };
         drop(in_flight);
-        worker.metrics.upstream_error(&permitted.label, error.kind.reason());
-        endpoints.failed.push(slot.endpoint.id);
-        request = unsent;
-        let attempts = traffic.retry.attempts;
-        let again = match kind {
+        worker.metrics.upstream_error(&upstream.label, error.kind.reason());
+        failed.push(slot.endpoint.id);
+        let reason = match kind {
             FailureKind::Unsent => {
-                // Whoever was never asked has done nothing yet: each endpoint may be asked once.
-                let most = if attempts > 1 { attempts.max(candidates) } else { attempts };
-                (tries < most).then_some("unsent")
+                let rest = upstream.candidates().any(|endpoint| !failed.contains(&endpoint.id));
+                (rest && tries < most(Sent::Nothing)).then_some("unsent")
             }
-            FailureKind::Broken { kept } if replay.is_some() && tries < attempts => {
+            FailureKind::Broken { kept } if tries < attempts => {
                 if kept && !slot.is_gone() {
-                    stale = Some(slot);
+                    stale = Some(slot.clone());
                 }
-                permitted.may_retry(Instant::now()).then_some("broken")
+                // The budget is not spent on what cannot be done.
+                let somewhere = stale.is_some() || elsewhere(upstream, worker, &slot, &failed);
+                (somewhere && upstream.may_retry(Instant::now())).then_some("broken")
             }
             // What one endpoint leaves behind is bounded by what it was doing: no storm comes of it.
-            FailureKind::Gone if tries < attempts => Some("gone"),
+            FailureKind::Gone => Some("gone"),
             _ => None,
         };
-        let Some(reason) = again else { return Err(error) };
+        let (Some(reason), Some(message)) = (reason, again) else { return Err(error) };
+        request = message;
         tracing::debug!(reason, detail = error.detail, "trying again");
-        worker.metrics.upstream_retry(&permitted.label, reason);
+        worker.metrics.upstream_retry(&upstream.label, reason);
         last = Some(error);
-        endpoints.refresh(worker);
     }
 }
 
@@ -123,62 +128,22 @@ fn no_endpoint(upstream: &Upstream) -> ProxyError {
     ProxyError::new(ErrorKind::NoEndpoint(absent.map(|absent| absent.reason)), detail)
 }
 
-/// Where a request can go: the endpoints of the upstream that was permitted, as the table in force has them once one has
-/// failed. Which upstream it is was settled before; only who stands in it is looked up again.
-struct Endpoints<'u> {
-    permitted: &'u Arc<Upstream>,
-    now: Option<Arc<Upstream>>,
-    failed: Vec<u64>,
+/// Whether there is anybody left to try: of the request's own generation, and still ready in the table in force. An
+/// endpoint that came later is not for it, for the rest of what it was decided by is of its own generation too.
+fn elsewhere(upstream: &Upstream, worker: &Worker, slot: &Slot, failed: &[u64]) -> bool {
+    let generation = worker.generation();
+    upstream.candidates().any(|endpoint| {
+        endpoint.id != slot.endpoint.id
+            && !failed.contains(&endpoint.id)
+            && generation.table.endpoints.phase(endpoint.id) == Some(Phase::Ready)
+    })
 }
 
-impl Endpoints<'_> {
-    fn upstream(&self) -> &Upstream {
-        self.now.as_deref().unwrap_or(self.permitted)
-    }
-
-    fn refresh(&mut self, worker: &Worker) {
-        self.now = worker.generation().table.upstream(&self.permitted.services).cloned();
-    }
-
-    /// Whether there is anybody but `slot` to try.
-    fn elsewhere(&self, worker: &Worker, slot: &Slot) -> bool {
-        let generation = worker.generation();
-        let upstream = generation.table.upstream(&self.permitted.services).unwrap_or(self.permitted);
-        upstream.candidates().any(|endpoint| {
-            endpoint.id != slot.endpoint.id
-                && !self.failed.contains(&endpoint.id)
-                && generation.table.endpoints.phase(endpoint.id).is_some()
-        })
-    }
-}
-
-/// What a request is made anew from when it is lost on the way.
-struct Replay {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-}
-
-impl Replay {
-    /// `None` where it must not be tried again: with a body, or where twice is not as once.
-    fn of(request: &Request<RequestBody>, attempts: u32) -> Option<Replay> {
-        let idempotent = matches!(
-            *request.method(),
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
-        );
-        (attempts > 1 && idempotent && request.body().is_end_stream()).then(|| Replay {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            headers: request.headers().clone(),
-        })
-    }
-
-    fn request(&self) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::empty());
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.version_mut() = Version::HTTP_11;
-        *request.headers_mut() = self.headers.clone();
-        request
-    }
+/// Without a body, and where twice is as once (RFC 9110 §9.2.2).
+fn is_repeatable(request: &Request<RequestBody>) -> bool {
+    let idempotent = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    );
+    idempotent && request.body().is_end_stream()
 }

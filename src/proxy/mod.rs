@@ -19,6 +19,7 @@ mod handshake;
 mod pool;
 mod target;
 mod threads;
+mod wire;
 mod worker;
 
 pub use threads::{Bound, WorkerSetup, Workers};

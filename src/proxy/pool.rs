@@ -129,6 +129,10 @@ impl Slot {
         self.standing.get() == Standing::Gone
     }
 
+    pub fn is_draining(&self) -> bool {
+        self.standing.get() == Standing::Draining
+    }
+
     /// A connection that is open and free, if there is one.
     pub fn checkout(&self) -> Option<Connected> {
         let mut kept = self.idle.borrow_mut();
