@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::model::{Denial, Diagnostic, ObjectId, Phase, Reason};
-use crate::reconcile::{Action, Desired, DesiredRoute, ServiceFacts};
+use crate::reconcile::{Action, Claim, Desired, DesiredRoute, ServiceFacts};
 
 pub use crate::control::view::{CertificateKind, CertificateReport};
 pub use crate::model::snapshot::ProviderReport;
@@ -69,12 +69,11 @@ pub struct EndpointReport {
     pub weight: u32,
 }
 
-/// Health checks will add to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndpointState {
     Ready,
-    /// Gets no new request.
+    /// Gets no new request but those that stick to it.
     Draining,
 }
 
@@ -98,7 +97,7 @@ pub fn routes(desired: &Desired, findings: &[Diagnostic]) -> Vec<RouteReport> {
 pub fn services(desired: &Desired) -> Vec<ServiceReport> {
     let mut users: BTreeMap<&ObjectId, BTreeSet<&ObjectId>> = BTreeMap::new();
     for route in desired.routes.values() {
-        for service in route.claims.iter().flat_map(|claim| &claim.services) {
+        for service in route.claims.iter().flat_map(Claim::services) {
             users.entry(service).or_default().insert(&route.id);
         }
     }
@@ -128,7 +127,7 @@ fn is_loss(reason: Reason) -> bool {
 
 fn route_report(desired: &Desired, route: &DesiredRoute, loss: Option<&Diagnostic>) -> RouteReport {
     let claims = &route.claims;
-    let services: BTreeSet<&ObjectId> = claims.iter().flat_map(|claim| &claim.services).collect();
+    let services: BTreeSet<&ObjectId> = claims.iter().flat_map(Claim::services).collect();
     let facts = || services.iter().filter_map(|id| desired.services.get(*id));
     let endpoints = facts().map(|service| service.endpoints.len()).sum();
     let lost = || loss.map(|loss| (loss.reason, loss.detail.clone()));
@@ -173,7 +172,7 @@ mod tests {
     use crate::model::{
         Endpoint, HostPattern, Kind, Name, Origin, PathMatch, Provider, RouteMatch, Source, Term, Test,
     };
-    use crate::reconcile::Claim;
+    use crate::reconcile::Share;
     use jiff::Timestamp;
 
     fn source() -> Source {
@@ -188,7 +187,7 @@ mod tests {
         Claim {
             listener: Name::normalised(listener),
             matched: RouteMatch::new(host.parse::<HostPattern>().unwrap(), PathMatch::prefix(path).unwrap()),
-            services: vec![id(Kind::Service, "web")],
+            shares: vec![Share { services: vec![id(Kind::Service, "web")], weight: 1 }],
         }
     }
 
@@ -211,6 +210,7 @@ mod tests {
         let service = ServiceFacts {
             origin: Origin::Default,
             endpoints: endpoints.iter().map(|address| Endpoint::new(address.parse().unwrap(), "shop-web-1")).collect(),
+            traffic: Default::default(),
             absent: endpoints.is_empty().then(|| Denial::new(Reason::NoNetwork, "no network is shared")),
         };
         Desired {

@@ -32,7 +32,7 @@ use crate::provider::Board;
 use crate::proxy::Bound;
 use crate::reconcile::{Desired, Inputs, Outcome, reconcile};
 use crate::table::tls::Issuer;
-use crate::table::{Compiled, LiveTable, Materials, compile};
+use crate::table::{Compiled, LiveTable, Materials, StickyKey, compile};
 use crate::telemetry::metrics::Metrics;
 
 use changes::Findings;
@@ -60,6 +60,7 @@ pub struct ControlSetup {
 pub struct Control {
     setup: ControlSetup,
     ledger: Ledger,
+    sticky_key: StickyKey,
     files: FileWatch,
     certificates: Certificates,
     issuers: BTreeMap<Name, Arc<dyn Issuer>>,
@@ -87,11 +88,13 @@ impl Control {
     /// Fails on an unreadable ledger: who holds which host is not guessed.
     pub fn new(setup: ControlSetup) -> Result<(Control, watch::Receiver<Arc<View>>), state::StateError> {
         let ledger = setup.state.ledger()?;
+        let sticky_key = StickyKey(setup.state.sticky_key()?);
         let (view, seen) = watch::channel(Arc::new(View::default()));
         let issuers =
             setup.issuers.iter().map(|(name, store)| (name.clone(), store.clone() as Arc<dyn Issuer>)).collect();
         let control = Control {
             ledger,
+            sticky_key,
             files: FileWatch::new(),
             certificates: Certificates::default(),
             issuers,
@@ -180,6 +183,7 @@ impl Control {
             issuers: &self.issuers,
             default_certificate: default.as_ref(),
             default_issuers: &self.setup.default_issuers,
+            sticky_key: &self.sticky_key,
         };
         match compile(&self.desired, materials, &self.setup.live.load()) {
             Ok(Compiled { table, findings }) => {

@@ -21,6 +21,7 @@ use crate::model::Ledger;
 
 const LOCK: &str = "lock";
 const LEDGER: &str = "ledger.json";
+const STICKY_KEY: &str = "sticky.key";
 /// Raised when a reader of the old form would misunderstand the new one.
 const LEDGER_VERSION: u32 = 1;
 
@@ -106,6 +107,26 @@ impl StateDir {
             .map_err(|error| StateError::Unwritable { path: self.view.path.join(LEDGER), source: error.into() })?;
         text.push(b'\n');
         self.write_atomic(LEDGER, &text, durable::PRIVATE)
+    }
+
+    /// What sticky cookies are signed with, made at the first start: clients come back to their endpoints after a
+    /// restart. One that is damaged is replaced, at the price of clients that move once.
+    pub fn sticky_key(&self) -> Result<[u8; 32], StateError> {
+        let stored = self.read(STICKY_KEY)?;
+        if let Some(key) = stored.as_deref().and_then(|bytes| bytes.try_into().ok()) {
+            return Ok(key);
+        }
+        if stored.is_some() {
+            let path = self.view.path.join(STICKY_KEY);
+            tracing::warn!(path = %path.display(), "the key of sticky cookies is damaged; a new one is made");
+        }
+        let mut key = [0; 32];
+        aws_lc_rs::rand::fill(&mut key).map_err(|_| StateError::Unwritable {
+            path: self.view.path.join(STICKY_KEY),
+            source: io::Error::other("the system gives no random numbers"),
+        })?;
+        self.write_atomic(STICKY_KEY, &key, durable::PRIVATE)?;
+        Ok(key)
     }
 }
 
@@ -245,6 +266,19 @@ mod tests {
         assert_eq!(mode(&dir.path().join(LEDGER)), 0o600);
         let text = fs::read_to_string(dir.path().join(LEDGER)).expect("read");
         assert!(text.contains("\"version\": 1"), "{text}");
+    }
+
+    #[test]
+    fn the_key_of_sticky_cookies_outlives_the_process_and_is_private() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let key = StateDir::open(dir.path()).expect("opened").sticky_key().expect("made");
+        assert_eq!(mode(&dir.path().join(STICKY_KEY)), 0o600);
+        let state = StateDir::open(dir.path()).expect("opened");
+        assert_eq!(state.sticky_key().expect("read"), key);
+        fs::write(dir.path().join(STICKY_KEY), "short").expect("written");
+        let another = state.sticky_key().expect("made anew");
+        assert_ne!(another, key);
+        assert_eq!(state.sticky_key().expect("read"), another);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A route: which requests, under which policy, through which middlewares, to which service.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -31,11 +31,42 @@ pub struct Route {
     pub listeners: Option<Vec<Name>>,
     pub priority: i64,
     pub middlewares: Vec<NameRef>,
-    pub service: NameRef,
+    pub backend: Backend,
     pub mtls: Option<NameRef>,
     pub tls: Option<RouteTls>,
     /// Set where something about the route itself is wrong: it keeps its place and answers 503.
     pub denied: Option<Denial>,
+}
+
+/// Where a route's requests go, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    Service(NameRef),
+    /// A share of the requests each, by weight; 0 = none.
+    Split(BTreeMap<NameRef, u32>),
+}
+
+impl Backend {
+    /// Every service with its weight.
+    pub fn shares(&self) -> Vec<(&NameRef, u32)> {
+        match self {
+            Backend::Service(name) => vec![(name, 1)],
+            Backend::Split(shares) => shares.iter().map(|(name, weight)| (name, *weight)).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Backend::Service(name) => name.fmt(f),
+            Backend::Split(shares) => {
+                let shares: Vec<String> = shares.iter().map(|(name, weight)| format!("{name}={weight}")).collect();
+                f.write_str(&shares.join(" "))
+            }
+        }
+    }
 }
 
 /// The container or task whose labels said so, and the service it is a replica of.

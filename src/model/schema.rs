@@ -70,8 +70,8 @@ pub struct RouteSpec {
     pub mtls: Option<NameRef>,
     /// Absent means the service of the same name.
     pub service: Option<NameRef>,
-    /// Service name to weight.
-    pub split: Option<BTreeMap<String, u32>>,
+    /// Service to weight, instead of `service`.
+    pub split: Option<BTreeMap<NameRef, u32>>,
     pub tls: Option<RouteTlsSpec>,
 }
 
@@ -104,6 +104,12 @@ pub struct ServiceSpec {
     pub network: Option<String>,
     pub address: Option<AddressMode>,
     pub balance: Option<BalanceSpec>,
+    /// What `consistent_hash` tells requests apart by; absent means the client's IP address.
+    pub hash: Option<HashSpec>,
+    /// For what an engine discovers: the weight of this container; 0 = no request. Replicas may differ in it.
+    pub weight: Option<u32>,
+    /// Endpoint to weight, for endpoints that are written; 1 where absent, 0 = no request.
+    pub weights: Option<BTreeMap<String, u32>>,
     pub health: Option<HealthSpec>,
     pub retry: Option<RetrySpec>,
     pub timeouts: Option<TimeoutsSpec>,
@@ -139,6 +145,14 @@ pub enum BalanceSpec {
     ConsistentHash,
 }
 
+/// Exactly one of these is given.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HashSpec {
+    pub header: Option<String>,
+    pub cookie: Option<String>,
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthSpec {
@@ -152,7 +166,9 @@ pub struct HealthSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetrySpec {
+    /// In all, the first time included; 1 = never again.
     pub attempts: Option<u32>,
+    /// Retries of requests that may have arrived, as a share of all requests: `20%`.
     pub budget: Option<String>,
 }
 
@@ -160,14 +176,18 @@ pub struct RetrySpec {
 #[serde(default, deny_unknown_fields)]
 pub struct TimeoutsSpec {
     pub connect: Option<Span>,
+    /// From the request's last byte to the head of the answer.
     pub response_header: Option<Span>,
+    /// From the request's head to the answer's last byte; absent means without end.
     pub request: Option<Span>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StickySpec {
+    /// The cookie's name; absent means one of the service's own.
     pub cookie: Option<String>,
+    /// Whether the cookie carries a MAC, so that no client can make one up.
     pub signed: Option<bool>,
 }
 

@@ -1,19 +1,47 @@
 //! Decides whether a request may reach its route's endpoints. The only maker of a [`Permit`].
 
-use crate::table::{RouteAction, RouteEntry, Upstream};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::table::backend::Chosen;
+use crate::table::upstream::Affinity;
+use crate::table::{Backend, RouteAction, RouteEntry, Upstream};
 
 use super::error::ProxyError;
 
-/// Proof that the route's policy was asked and agreed. `forward` cannot be called without one, and it names the one
-/// upstream that was agreed to.
+/// Proof that the route's policy was asked and agreed.
 #[derive(Debug)]
 pub struct Permit<'r> {
-    upstream: &'r Upstream,
+    backend: &'r Backend,
+}
+
+/// The one upstream of a permit that the request goes to. `forward` cannot be called without one.
+#[derive(Debug)]
+pub struct Destination<'r> {
+    chosen: Chosen<'r>,
 }
 
 impl<'r> Permit<'r> {
-    pub fn upstream(&self) -> &'r Upstream {
-        self.upstream
+    /// By the request's head as the client sent it.
+    pub fn choose(self, headers: &HeaderMap, client: impl Fn() -> IpAddr) -> Destination<'r> {
+        Destination { chosen: self.backend.choose(headers, client) }
+    }
+}
+
+impl<'r> Destination<'r> {
+    pub fn upstream(&self) -> &'r Arc<Upstream> {
+        self.chosen.upstream
+    }
+
+    /// Index into the route's shares.
+    pub fn share(&self) -> usize {
+        self.chosen.share
+    }
+
+    pub fn affinity(&self) -> &Affinity {
+        &self.chosen.affinity
     }
 }
 
@@ -21,7 +49,7 @@ impl<'r> Permit<'r> {
 /// table and the connection's chain; until then `table::compile` closes every route that names one.
 pub fn authorize(route: &RouteEntry) -> Result<Permit<'_>, ProxyError> {
     match &route.action {
-        RouteAction::Forward(upstream) => Ok(Permit { upstream }),
+        RouteAction::Forward(backend) => Ok(Permit { backend }),
         RouteAction::Deny(denial) => Err(ProxyError::denied(denial)),
     }
 }

@@ -1,26 +1,41 @@
 //! Bodies on their way through: streamed, counted, never buffered.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep_until};
 
+use super::connect::Connected;
 use super::exchange::Exchange;
-use super::pool::{Pool, Sender};
+use super::pool::{InFlight, Slot};
 
 /// What goes to an endpoint.
 #[derive(Debug)]
 pub struct RequestBody {
-    inner: Incoming,
-    bytes: Rc<std::cell::Cell<u64>>,
+    inner: Option<Incoming>,
+    bytes: Rc<Cell<u64>>,
+    sent: Rc<Cell<Option<Instant>>>,
 }
 
 impl RequestBody {
-    pub fn new(inner: Incoming, bytes: Rc<std::cell::Cell<u64>>) -> RequestBody {
-        RequestBody { inner, bytes }
+    pub fn new(inner: Incoming, bytes: Rc<Cell<u64>>) -> RequestBody {
+        let sent = inner.is_end_stream().then(Instant::now);
+        RequestBody { inner: Some(inner), bytes, sent: Rc::new(Cell::new(sent)) }
+    }
+
+    pub fn empty() -> RequestBody {
+        RequestBody { inner: None, bytes: Rc::default(), sent: Rc::new(Cell::new(Some(Instant::now()))) }
+    }
+
+    /// When its last byte went out.
+    pub fn sent(&self) -> Rc<Cell<Option<Instant>>> {
+        self.sent.clone()
     }
 }
 
@@ -29,22 +44,36 @@ impl Body for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let this = &mut *self;
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            self.bytes.set(self.bytes.get() + data.len() as u64);
+            this.bytes.set(this.bytes.get() + data.len() as u64);
+        }
+        if frame.is_none() || inner.is_end_stream() {
+            this.sent.set(Some(Instant::now()));
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
     }
+}
+
+/// Why an answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error(transparent)]
+    Endpoint(hyper::Error),
+    #[error("the whole exchange took longer than it may")]
+    Overdue,
 }
 
 /// What goes to a client: an endpoint's answer or Portolan's own. Carries the exchange, which is over when the body is
@@ -58,15 +87,21 @@ pub struct ResponseBody {
 #[derive(Debug)]
 enum Content {
     Own(Option<Bytes>),
-    Stream { inner: Incoming, ended: bool, connection: Option<Lent> },
+    Stream {
+        inner: Incoming,
+        ended: bool,
+        connection: Option<Lent>,
+        /// When the whole exchange must be over.
+        deadline: Option<Pin<Box<Sleep>>>,
+    },
 }
 
 /// An endpoint's connection, to be given back when the answer has been read to its end.
 #[derive(Debug)]
 pub struct Lent {
-    pub sender: Sender,
-    pub address: std::net::SocketAddr,
-    pub pool: Rc<Pool>,
+    pub connection: Connected,
+    pub slot: Rc<Slot>,
+    pub _in_flight: Option<InFlight>,
 }
 
 impl ResponseBody {
@@ -76,20 +111,28 @@ impl ResponseBody {
 
     pub fn stream(inner: Incoming, connection: Lent, exchange: Box<Exchange>) -> ResponseBody {
         let ended = inner.is_end_stream();
-        ResponseBody { content: Content::Stream { inner, ended, connection: Some(connection) }, exchange }
+        let deadline = exchange.deadline.filter(|_| !ended).map(|deadline| Box::pin(sleep_until(deadline)));
+        ResponseBody { content: Content::Stream { inner, ended, connection: Some(connection), deadline }, exchange }
     }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let frame = match &mut this.content {
             Content::Own(content) => content.take().map(|bytes| Ok(Frame::data(bytes))),
-            Content::Stream { inner, ended, .. } => {
-                let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
+            Content::Stream { inner, ended, deadline, .. } => {
+                let frame = match Pin::new(&mut *inner).poll_frame(cx) {
+                    Poll::Ready(frame) => frame.map(|frame| frame.map_err(BodyError::Endpoint)),
+                    Poll::Pending => {
+                        let Some(deadline) = deadline else { return Poll::Pending };
+                        ready!(deadline.as_mut().poll(cx));
+                        Some(Err(BodyError::Overdue))
+                    }
+                };
                 match &frame {
                     None => *ended = true,
                     Some(Ok(_)) => *ended = inner.is_end_stream(),
@@ -125,9 +168,9 @@ impl Drop for ResponseBody {
     fn drop(&mut self) {
         if let Content::Stream { ended, connection, .. } = &mut self.content
             && *ended
-            && let Some(Lent { sender, address, pool }) = connection.take()
+            && let Some(Lent { connection, slot, .. }) = connection.take()
         {
-            pool.checkin(address, sender);
+            slot.checkin(connection);
         }
     }
 }

@@ -25,8 +25,11 @@ pub enum ErrorKind {
     NoEndpoint(Option<Reason>),
     EndpointUnreachable,
     EndpointReset,
+    /// It departed before it answered, and the request could go nowhere else.
+    EndpointGone,
     ConnectTimeout,
     ResponseTimeout,
+    RequestTimeout,
 }
 
 /// Whose fault it is.
@@ -53,8 +56,10 @@ impl ErrorKind {
             }
             ErrorKind::EndpointUnreachable => (StatusCode::BAD_GATEWAY, "EndpointUnreachable", Upstream),
             ErrorKind::EndpointReset => (StatusCode::BAD_GATEWAY, "EndpointReset", Upstream),
+            ErrorKind::EndpointGone => (StatusCode::BAD_GATEWAY, "EndpointGone", Upstream),
             ErrorKind::ConnectTimeout => (StatusCode::GATEWAY_TIMEOUT, "ConnectTimeout", Upstream),
             ErrorKind::ResponseTimeout => (StatusCode::GATEWAY_TIMEOUT, "ResponseTimeout", Upstream),
+            ErrorKind::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "RequestTimeout", Upstream),
         }
     }
 

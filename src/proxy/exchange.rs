@@ -11,7 +11,10 @@ use crate::table::RouteAction;
 use crate::telemetry::access_log::{Record, TlsRecord};
 use crate::telemetry::metrics::InFlightGuard;
 
+use super::body::BodyError;
 use super::connection::Connection;
+use super::error::ErrorKind;
+use super::pool::Slot;
 use super::worker::LiveRoute;
 
 pub struct Exchange {
@@ -31,8 +34,11 @@ pub struct Exchange {
     /// Why Portolan answered by itself, or why the answer broke off.
     pub reason: Option<&'static str>,
     pub route: Option<Rc<LiveRoute>>,
-    /// Index into the route's endpoints.
-    pub endpoint: Option<usize>,
+    /// Index into the route's shares.
+    pub share: usize,
+    pub endpoint: Option<Rc<Slot>>,
+    /// When it must be over.
+    pub deadline: Option<tokio::time::Instant>,
     pub upstream_duration: Option<Duration>,
 }
 
@@ -55,7 +61,9 @@ impl Exchange {
             status: StatusCode::OK,
             reason: None,
             route: None,
+            share: 0,
             endpoint: None,
+            deadline: None,
             upstream_duration: None,
             connection: connection.clone(),
         })
@@ -65,13 +73,24 @@ impl Exchange {
         self.method == Method::HEAD
     }
 
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// The endpoint stopped in the middle of its answer.
-    pub fn broken(&mut self, error: &hyper::Error) {
-        self.reason = Some("EndpointReset");
+    pub fn broken(&mut self, error: &BodyError) {
+        let kind = match error {
+            BodyError::Overdue => ErrorKind::RequestTimeout,
+            BodyError::Endpoint(_) if self.endpoint.as_ref().is_some_and(|slot| slot.is_gone()) => {
+                ErrorKind::EndpointGone
+            }
+            BodyError::Endpoint(_) => ErrorKind::EndpointReset,
+        };
+        self.reason = Some(kind.reason());
         tracing::debug!(%error, uri = %self.uri, "an answer broke off");
     }
 
@@ -81,10 +100,9 @@ impl Exchange {
         let host = self.uri.authority().map(|authority| authority.as_str()).or(host_header);
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
         let upstream = self.route.as_ref().and_then(|route| match &route.entry.action {
-            RouteAction::Forward(upstream) => Some(upstream),
+            RouteAction::Forward(backend) => backend.share(self.share),
             RouteAction::Deny(_) => None,
         });
-        let endpoint = self.endpoint.and_then(|index| upstream.and_then(|upstream| upstream.endpoints.get(index)));
         let tls = self.connection.tls.as_ref().map(|tls| TlsRecord {
             version: tls.version,
             cipher: tls.cipher,
@@ -106,7 +124,7 @@ impl Exchange {
             upstream_duration: self.upstream_duration,
             route: self.route.as_ref().map(|route| &*route.entry.label),
             service: upstream.map(|upstream| &*upstream.label),
-            endpoint: endpoint.map(|endpoint| &*endpoint.name),
+            endpoint: self.endpoint.as_ref().map(|slot| &*slot.endpoint.name),
             tls,
             reason: self.reason,
             user_agent: self.user_agent.as_ref().map(http::HeaderValue::as_bytes),
@@ -126,7 +144,7 @@ impl Drop for Exchange {
         let duration = self.started.elapsed();
         let metrics = &self.connection.worker.metrics;
         if let Some(route) = &self.route {
-            route.cells.record(self.status.as_u16(), duration);
+            route.cells(self.share).record(self.status.as_u16(), duration);
         }
         if let Some(reason) = self.reason {
             metrics.refusal(reason);

@@ -68,6 +68,17 @@ impl Vouched {
         self.peer
     }
 
+    /// Whom the client is told to be by those who are believed, else the peer. Before [`Vouched::apply`].
+    pub fn client(&self, headers: &HeaderMap) -> IpAddr {
+        if !self.trusted {
+            return self.peer.ip();
+        }
+        // The nearest hop stands last: what is to its left was written by whoever it names.
+        let last = headers.get_all(X_FORWARDED_FOR).iter().next_back().and_then(|value| value.to_str().ok());
+        let named = last.and_then(|text| text.rsplit(',').next()?.trim().parse::<IpAddr>().ok());
+        named.map_or(self.peer.ip(), |ip| ip.to_canonical())
+    }
+
     /// Replaces what the client claims by what is known; behind a trusted proxy, adds to it.
     pub fn apply(&self, headers: &mut HeaderMap, authority: &HeaderValue) {
         if !self.trusted {

@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, SET_COOKIE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
@@ -22,12 +22,12 @@ use hyper::body::Incoming;
 use crate::middleware::{Asked, Flow, Middleware, RequestHead, ResponseHead};
 use crate::table::{RequestView, TableListener};
 
-use super::authorize::{Permit, authorize};
-use super::body::{RequestBody, ResponseBody};
+use super::authorize::{Destination, authorize};
+use super::body::{Lent, RequestBody, ResponseBody};
 use super::connection::Connection;
 use super::error::{ErrorKind, ProxyError};
 use super::exchange::Exchange;
-use super::forward::forward;
+use super::forward::{Forwarded, forward};
 use super::forwarded::strip_hop_by_hop;
 use super::target::Target;
 use super::worker::{Generation, LiveRoute};
@@ -63,7 +63,7 @@ pub async fn handle(
     Ok(response)
 }
 
-type Streamed = (http::response::Parts, Incoming, super::body::Lent);
+type Streamed = (http::response::Parts, Incoming, Lent);
 
 async fn serve(
     connection: &Rc<Connection>,
@@ -80,7 +80,9 @@ async fn serve(
     misdirected(connection, listener, &target)?;
     let route = lookup(connection, &generation, listener, &target, head)?;
     exchange.route = Some(route.clone());
-    let permit = authorize(&route.entry)?;
+    let client = || connection.vouched.client(&head.headers);
+    let destination = authorize(&route.entry)?.choose(&head.headers, client);
+    exchange.share = destination.share();
 
     let authority = HeaderValue::from_str(target.authority)
         .map_err(|_| ProxyError::new(ErrorKind::Malformed, "the host is not one"))?;
@@ -106,13 +108,16 @@ async fn serve(
     let request = upstream_request(head, uri, authority, body);
 
     let before = exchange.elapsed();
-    let (mut parts, inner, lent) = send(permit, connection, request, exchange).await?;
+    let (mut parts, inner, lent, cookie) = send(destination, connection, request, exchange).await?;
     exchange.upstream_duration = Some(exchange.elapsed().saturating_sub(before));
     exchange.status = parts.status;
     strip_hop_by_hop(&mut parts.headers);
     let mut response_head = ResponseHead { status: parts.status, headers: &mut parts.headers };
     for middleware in route.entry.middlewares.iter().rev() {
         middleware.on_response(&mut response_head);
+    }
+    if let Some(cookie) = cookie {
+        parts.headers.append(SET_COOKIE, cookie);
     }
     Ok((parts, inner, lent))
 }
@@ -231,20 +236,24 @@ fn upstream_request(head: &mut Parts, uri: Uri, authority: HeaderValue, body: Re
 }
 
 async fn send(
-    permit: Permit<'_>,
+    destination: Destination<'_>,
     connection: &Rc<Connection>,
     request: Request<RequestBody>,
     exchange: &mut Exchange,
-) -> Result<Streamed, Answer> {
-    let forwarded = forward(permit, &connection.worker, request).await?;
-    exchange.endpoint = Some(forwarded.endpoint);
-    let (parts, inner) = forwarded.response.into_parts();
+) -> Result<(http::response::Parts, Incoming, Lent, Option<HeaderValue>), Answer> {
+    let limit = destination.upstream().traffic.timeouts.request;
+    exchange.deadline = limit.map(|span| tokio::time::Instant::from_std(exchange.started()) + span.0);
+    let tls = connection.tls.is_some();
+    let forwarded = forward(destination, &connection.worker, request, exchange.deadline, tls).await?;
+    let Forwarded { response, connection: lent, cookie } = forwarded;
+    exchange.endpoint = Some(lent.slot.clone());
+    let (parts, inner) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         // Nothing was asked to switch: `Upgrade` ends at this hop until tunnels are built.
         let detail = "the endpoint switched protocols unasked";
         return Err(ProxyError::new(ErrorKind::EndpointReset, detail).into());
     }
-    Ok((parts, inner, forwarded.connection))
+    Ok((parts, inner, lent, cookie))
 }
 
 /// Portolan's own answer, with its reason.

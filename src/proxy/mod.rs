@@ -1,10 +1,11 @@
 //! The data plane: one thread per core, one immutable table per request, no lock on the way.
 //!
 //! ```text
-//! accept ─▶ handshake ─▶ connection (h1, h2) ─▶ handler ─▶ authorize ─▶ forward ─▶ pool · connect
+//! accept ─▶ handshake ─▶ connection (h1, h2) ─▶ handler ─▶ authorize ─▶ forward ─▶ attempt ─▶ pool · connect
 //! ```
 
 mod accept;
+mod attempt;
 mod authorize;
 mod body;
 mod connect;
@@ -18,6 +19,7 @@ mod handshake;
 mod pool;
 mod target;
 mod threads;
+mod wire;
 mod worker;
 
 pub use threads::{Bound, WorkerSetup, Workers};

@@ -1,71 +1,226 @@
-//! Connections to endpoints, kept by the worker that made them.
+//! What one worker has with each endpoint: kept connections, and the requests that wait for it.
 //!
-//! LIFO by address: the warmest connection is used first, and a burst's surplus ages out.
+//! ```text
+//! a new table ─compare─▶ Slot of an endpoint that it names:      open, or draining (nothing is kept)
+//!                        Slot of one that it names no more:      gone: kept connections dropped, who waits is woken
+//! ```
+//! Connections are used LIFO: the warmest first, and a burst's surplus ages out.
 
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use hyper::client::conn::http1::SendRequest;
 
-use super::body::RequestBody;
+use crate::model::service::Phase;
+use crate::table::{LiveEndpoint, Table};
 
-pub type Sender = SendRequest<RequestBody>;
+use super::connect::Connected;
 
 /// Longer than most clients pause, shorter than most servers keep an idle connection.
 const MAX_IDLE: Duration = Duration::from_secs(45);
 /// Per endpoint and worker.
 const MAX_KEPT: usize = 256;
 
+/// The slots in use, by the endpoints' numbers.
 #[derive(Debug, Default)]
 pub struct Pool {
-    idle: RefCell<HashMap<SocketAddr, Vec<Idle>, RandomState>>,
+    slots: RefCell<HashMap<u64, Rc<Slot>, RandomState>>,
+}
+
+/// An endpoint as one worker uses it.
+#[derive(Debug)]
+pub struct Slot {
+    pub endpoint: Arc<LiveEndpoint>,
+    standing: Cell<Standing>,
+    idle: RefCell<Vec<Idle>>,
+    waiting: RefCell<Waiting>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Open,
+    /// What is under way is finished; nothing is kept for later.
+    Draining,
+    /// No table names it any more. For good: should it come back, it has another number.
+    Gone,
 }
 
 #[derive(Debug)]
 struct Idle {
-    sender: Sender,
+    connection: Connected,
     since: Instant,
 }
 
+/// Who is to be woken when the endpoint departs. Woken on this thread by this thread: nothing is synchronised.
+#[derive(Debug, Default)]
+struct Waiting {
+    wakers: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
 impl Pool {
+    /// The slot of an endpoint. One that `table`, which is in force, does not name is gone from the beginning.
+    pub fn slot(&self, endpoint: &Arc<LiveEndpoint>, table: &Table) -> Rc<Slot> {
+        let mut slots = self.slots.borrow_mut();
+        if let Some(slot) = slots.get(&endpoint.id) {
+            return slot.clone();
+        }
+        let standing = Standing::of(table.endpoints.phase(endpoint.id));
+        let slot = Rc::new(Slot {
+            endpoint: endpoint.clone(),
+            standing: Cell::new(standing),
+            idle: RefCell::default(),
+            waiting: RefCell::default(),
+        });
+        if standing != Standing::Gone {
+            slots.insert(endpoint.id, slot.clone());
+        }
+        slot
+    }
+
+    /// Takes up what a new table says of the endpoints that this worker has to do with.
+    pub fn compare(&self, table: &Table) {
+        self.slots.borrow_mut().retain(|id, slot| {
+            slot.become_(Standing::of(table.endpoints.phase(*id)));
+            !slot.is_gone()
+        });
+    }
+
+    /// Drops connections that are old or closed.
+    pub fn prune(&self) {
+        let now = Instant::now();
+        self.slots.borrow_mut().retain(|_, slot| {
+            let mut idle = slot.idle.borrow_mut();
+            idle.retain(|idle| !idle.connection.sender.is_closed() && now.duration_since(idle.since) < MAX_IDLE);
+            !idle.is_empty() || Rc::strong_count(slot) > 1
+        });
+    }
+}
+
+impl Standing {
+    fn of(phase: Option<Phase>) -> Standing {
+        match phase {
+            Some(Phase::Ready) => Standing::Open,
+            Some(Phase::Draining) => Standing::Draining,
+            None => Standing::Gone,
+        }
+    }
+}
+
+impl Slot {
+    fn become_(&self, standing: Standing) {
+        self.standing.set(standing);
+        if standing != Standing::Open {
+            self.idle.borrow_mut().clear();
+        }
+        if standing == Standing::Gone {
+            // A waker that is called may come back here at once: nothing is borrowed meanwhile.
+            let wakers = std::mem::take(&mut self.waiting.borrow_mut().wakers);
+            wakers.into_iter().flatten().for_each(Waker::wake);
+        }
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.standing.get() == Standing::Gone
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.standing.get() == Standing::Draining
+    }
+
     /// A connection that is open and free, if there is one.
-    pub fn checkout(&self, address: SocketAddr) -> Option<Sender> {
-        let mut idle = self.idle.borrow_mut();
-        let kept = idle.get_mut(&address)?;
+    pub fn checkout(&self) -> Option<Connected> {
+        let mut kept = self.idle.borrow_mut();
         // A connection whose last exchange is not quite wound up is passed over, and stays for the next one.
         let mut at = kept.len();
         while at > 0 {
             at -= 1;
-            if kept[at].sender.is_closed() {
+            if kept[at].connection.sender.is_closed() {
                 kept.swap_remove(at);
-            } else if kept[at].sender.is_ready() {
-                return Some(kept.remove(at).sender);
+            } else if kept[at].connection.sender.is_ready() {
+                return Some(kept.remove(at).connection);
             }
         }
         None
     }
 
     /// Takes back a connection whose last response was read to its end.
-    pub fn checkin(&self, address: SocketAddr, sender: Sender) {
-        if sender.is_closed() {
+    pub fn checkin(&self, connection: Connected) {
+        if connection.sender.is_closed() || self.standing.get() != Standing::Open {
             return;
         }
-        let mut idle = self.idle.borrow_mut();
-        let kept = idle.entry(address).or_default();
+        let mut kept = self.idle.borrow_mut();
         if kept.len() < MAX_KEPT {
-            kept.push(Idle { sender, since: Instant::now() });
+            kept.push(Idle { connection, since: Instant::now() });
         }
     }
 
-    /// Drops what is old, closed, or goes to an address that no table names any more.
-    pub fn prune(&self, named: &HashSet<SocketAddr>) {
-        let now = Instant::now();
-        self.idle.borrow_mut().retain(|address, kept| {
-            kept.retain(|idle| !idle.sender.is_closed() && now.duration_since(idle.since) < MAX_IDLE);
-            named.contains(address) && !kept.is_empty()
+    /// Until no table names the endpoint any more.
+    pub fn departed(&self) -> Departed<'_> {
+        Departed { slot: self, place: None }
+    }
+}
+
+pub struct Departed<'s> {
+    slot: &'s Slot,
+    /// Among those that wait.
+    place: Option<usize>,
+}
+
+impl Future for Departed<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.slot.is_gone() {
+            return Poll::Ready(());
+        }
+        let slot = self.slot;
+        let mut waiting = slot.waiting.borrow_mut();
+        let Waiting { wakers, free } = &mut *waiting;
+        let place = *self.place.get_or_insert_with(|| {
+            free.pop().unwrap_or_else(|| {
+                wakers.push(None);
+                wakers.len() - 1
+            })
         });
+        match &mut wakers[place] {
+            Some(waker) => waker.clone_from(cx.waker()),
+            empty => *empty = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Departed<'_> {
+    fn drop(&mut self) {
+        let Some(place) = self.place else { return };
+        let mut waiting = self.slot.waiting.borrow_mut();
+        // They are taken away together when the endpoint departs.
+        if let Some(waker) = waiting.wakers.get_mut(place) {
+            *waker = None;
+            waiting.free.push(place);
+        }
+    }
+}
+
+/// A request under way at an endpoint, for those that balance by their number.
+#[derive(Debug)]
+pub struct InFlight(Rc<Slot>);
+
+impl InFlight {
+    pub fn at(slot: &Rc<Slot>) -> InFlight {
+        slot.endpoint.enter();
+        InFlight(slot.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.endpoint.leave();
     }
 }

@@ -2,7 +2,7 @@
 //! with another thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use http::HeaderValue;
 use tokio::sync::Notify;
 
 use crate::table::live::TableReader;
-use crate::table::{LiveTable, RouteAction, RouteEntry, RouteIndex, Table};
+use crate::table::{LiveEndpoint, LiveTable, RouteAction, RouteEntry, RouteIndex, Table};
 use crate::telemetry::access_log::Lane;
 use crate::telemetry::metrics::{MetricsLane, RouteCells};
 
-use super::pool::Pool;
+use super::pool::{Pool, Slot};
 
 /// What the connections of one worker share.
 pub struct Worker {
-    pub pool: Rc<Pool>,
+    pool: Pool,
     pub metrics: MetricsLane,
     pub log: Option<Lane>,
     pub server_name: HeaderValue,
@@ -45,7 +45,14 @@ pub struct Generation {
 /// A route in use by this worker: what a stream keeps when its table is gone.
 pub struct LiveRoute {
     pub entry: Arc<RouteEntry>,
-    pub cells: Rc<RouteCells>,
+    /// Of each share, or of the denial.
+    cells: Box<[Rc<RouteCells>]>,
+}
+
+impl LiveRoute {
+    pub fn cells(&self, share: usize) -> &RouteCells {
+        &self.cells[share.min(self.cells.len() - 1)]
+    }
 }
 
 impl Generation {
@@ -53,11 +60,12 @@ impl Generation {
         let mut routes = self.routes.borrow_mut();
         let live = routes.entry(index).or_insert_with(|| {
             let entry = self.table.route(index).clone();
-            let service = match &entry.action {
-                RouteAction::Forward(upstream) => &*upstream.label,
-                RouteAction::Deny(_) => "",
+            let cells = match &entry.action {
+                RouteAction::Forward(backend) => {
+                    backend.upstreams().map(|upstream| metrics.route(&entry.label, &upstream.label)).collect()
+                }
+                RouteAction::Deny(_) => [metrics.route(&entry.label, "")].into(),
             };
-            let cells = metrics.route(&entry.label, service);
             Rc::new(LiveRoute { entry, cells })
         });
         live.clone()
@@ -67,7 +75,7 @@ impl Generation {
 impl Worker {
     pub fn new(live: &LiveTable, metrics: MetricsLane, log: Option<Lane>, reason_header: bool) -> Rc<Worker> {
         Rc::new(Worker {
-            pool: Rc::default(),
+            pool: Pool::default(),
             metrics,
             log,
             server_name: server_name(),
@@ -94,9 +102,15 @@ impl Worker {
         let table = reader.load();
         let mut generation = self.generation.borrow_mut();
         if !Arc::ptr_eq(&generation.table, table) {
+            self.pool.compare(table);
             *generation = Rc::new(Generation { table: table.clone(), routes: RefCell::default() });
         }
         generation.clone()
+    }
+
+    /// An endpoint as this worker uses it, and as the table in force has it.
+    pub fn slot(&self, endpoint: &Arc<LiveEndpoint>) -> Rc<Slot> {
+        self.pool.slot(endpoint, &self.generation().table)
     }
 
     /// Counts a connection for as long as the guard lives.
@@ -105,19 +119,9 @@ impl Worker {
         OpenConnection(self.clone())
     }
 
-    /// Drops kept connections to endpoints that nobody names any more.
+    /// Drops kept connections that are old.
     pub fn prune(&self) {
-        let table = self.generation().table.clone();
-        let named: HashSet<_> = table
-            .routes()
-            .iter()
-            .filter_map(|route| match &route.action {
-                RouteAction::Forward(upstream) => Some(upstream.endpoints.iter().map(|endpoint| endpoint.address)),
-                RouteAction::Deny(_) => None,
-            })
-            .flatten()
-            .collect();
-        self.pool.prune(&named);
+        self.pool.prune();
     }
 
     /// Hands over what was counted and logged.

@@ -9,6 +9,7 @@ use crate::model::host::{HostPattern, parent};
 use crate::model::id::{Name, ObjectId, Source};
 use crate::model::route::RouteMatch;
 
+use super::desired::Share;
 use super::holders::Held;
 use super::precedence::has_literal_path;
 use super::resolve::{Resolved, ResolvedRoute};
@@ -22,7 +23,8 @@ pub(super) struct United {
     pub leader: usize,
     /// The routes that are one with the leader here.
     pub joined: BTreeSet<usize>,
-    pub services: BTreeSet<ObjectId>,
+    /// The leader's first: how their requests are balanced is its word.
+    pub shares: Vec<Share>,
     pub owners: BTreeSet<Source>,
 }
 
@@ -54,7 +56,7 @@ pub(super) fn unite(resolved: &Resolved, findings: &mut Vec<Diagnostic>) -> Vec<
                 matched: matched.clone(),
                 leader,
                 joined: BTreeSet::new(),
-                services: resolved.routes[leader].service.clone().into_iter().collect(),
+                shares: shares(&resolved.routes[leader]),
                 owners: BTreeSet::from([resolved.routes[leader].source()]),
             };
             // Oldest first, but a route with a policy stands before any without.
@@ -66,7 +68,7 @@ pub(super) fn unite(resolved: &Resolved, findings: &mut Vec<Diagnostic>) -> Vec<
                 match one {
                     Some(at) => {
                         own[at].joined.insert(*index);
-                        own[at].services.extend(route.service.clone());
+                        join(resolved, &mut own[at], route, findings);
                         own[at].owners.insert(route.source());
                     }
                     // Containers without a project are sources of their own: rule (c) decides between them.
@@ -75,7 +77,7 @@ pub(super) fn unite(resolved: &Resolved, findings: &mut Vec<Diagnostic>) -> Vec<
                     }
                     None => {
                         let stands = &resolved.routes[own[0].leader];
-                        findings.push(conflict(route, stands, matched, "differs in policy, middlewares or tls"));
+                        findings.push(conflict(route, stands, matched, "differs in policy, middlewares, split or tls"));
                     }
                 }
             }
@@ -83,6 +85,32 @@ pub(super) fn unite(resolved: &Resolved, findings: &mut Vec<Diagnostic>) -> Vec<
         }
     }
     units
+}
+
+fn shares(route: &ResolvedRoute) -> Vec<Share> {
+    route.shares.iter().map(|(id, weight)| Share { services: vec![id.clone()], weight: *weight }).collect()
+}
+
+/// The endpoints of one more route. Routes that split are one only where they split alike: nothing is added then.
+fn join(resolved: &Resolved, unit: &mut United, route: &ResolvedRoute, findings: &mut Vec<Diagnostic>) {
+    let ([share], [(id, _)]) = (&mut unit.shares[..], &route.shares[..]) else { return };
+    let Some(leading) = share.services.first() else { return };
+    if share.services.contains(id) {
+        return;
+    }
+    let traffic = |id: &ObjectId| resolved.services.get(id).map(|service| &service.traffic);
+    if traffic(leading) != traffic(id) {
+        let leader = &resolved.routes[unit.leader].route.id;
+        let detail = format!(
+            "{id} says otherwise than {leading} how requests are balanced, retried or timed out; where both answer ({}) \
+             the older route's service decides",
+            unit.matched
+        );
+        let origin = resolved.services.get(id).map_or(&route.route.origin, |service| &service.origin).clone();
+        let finding = Diagnostic::warning(id.clone(), Reason::ReplicasDiffer, origin, detail);
+        findings.push(finding.relating(leader.clone()));
+    }
+    share.services.push(id.clone());
 }
 
 fn seniority(route: &ResolvedRoute) -> (jiff::Timestamp, ObjectId) {
@@ -100,6 +128,7 @@ fn is_one(resolved: &Resolved, a: &ResolvedRoute, b: &ResolvedRoute) -> bool {
         && a.route.tls == b.route.tls
         && a.route.priority == b.route.priority
         && content(a) == content(b)
+        && (a.shares == b.shares || (a.shares.len() == 1 && b.shares.len() == 1))
 }
 
 /// Rules (c) and (e): what is left stands in the table.

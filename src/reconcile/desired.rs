@@ -13,7 +13,7 @@ use crate::model::listener::Listener;
 use crate::model::middleware::MiddlewareKind;
 use crate::model::route::RouteMatch;
 use crate::model::schema::TlsVersion;
-use crate::model::service::Endpoint;
+use crate::model::service::{Endpoint, Service, Traffic};
 
 use super::contend::United;
 use super::holders::Held;
@@ -57,13 +57,30 @@ pub enum Action {
 pub struct Claim {
     pub listener: Name,
     pub matched: RouteMatch,
+    /// One, or several where the route splits.
+    pub shares: Vec<Share>,
+}
+
+/// Some of a route's requests, and whose endpoints answer them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Share {
+    /// United by rule (a); how requests are balanced among them is the first one's word.
     pub services: Vec<ObjectId>,
+    /// 0 = none.
+    pub weight: u32,
+}
+
+impl Claim {
+    pub fn services(&self) -> impl Iterator<Item = &ObjectId> {
+        self.shares.iter().flat_map(|share| &share.services)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceFacts {
     pub origin: Origin,
     pub endpoints: Vec<Endpoint>,
+    pub traffic: Traffic,
     pub absent: Option<Denial>,
 }
 
@@ -110,11 +127,11 @@ pub(super) fn assemble(
     let Resolved { listeners, routes, services, middlewares, certificates } = resolved;
     let mut claims: BTreeMap<usize, Vec<Claim>> = BTreeMap::new();
     let mut part_of: BTreeMap<usize, BTreeSet<ObjectId>> = BTreeMap::new();
-    for United { listener, matched, leader, joined, services, owners: _ } in units {
+    for United { listener, matched, leader, joined, shares, owners: _ } in units {
         for index in joined {
             part_of.entry(index).or_default().insert(routes[leader].route.id.clone());
         }
-        claims.entry(leader).or_default().push(Claim { listener, matched, services: services.into_iter().collect() });
+        claims.entry(leader).or_default().push(Claim { listener, matched, shares });
     }
     let mut hosts: BTreeMap<HostPattern, HostFacts> = held
         .into_iter()
@@ -128,7 +145,10 @@ pub(super) fn assemble(
         listeners,
         services: services
             .into_iter()
-            .map(|(id, s)| (id, ServiceFacts { origin: s.origin, endpoints: s.endpoints, absent: s.absent }))
+            .map(|(id, service)| {
+                let Service { origin, endpoints, traffic, absent, .. } = service;
+                (id, ServiceFacts { origin, endpoints, traffic, absent })
+            })
             .collect(),
         middlewares: middlewares
             .into_iter()

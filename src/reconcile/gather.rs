@@ -13,7 +13,7 @@ use crate::model::listener::Listener;
 use crate::model::middleware::Middleware;
 use crate::model::nets;
 use crate::model::predicate::{Term, Test};
-use crate::model::route::{Replica, Route, RouteMatch};
+use crate::model::route::{Route, RouteMatch};
 use crate::model::service::Service;
 use crate::model::snapshot::Snapshot;
 
@@ -67,8 +67,8 @@ pub(super) fn gather(snapshots: &BTreeMap<Provider, Arc<Snapshot>>, findings: &m
 
 /// What two spellings of one route must agree on.
 fn same_route(a: &Route, b: &Route) -> bool {
-    (&a.matches, a.guessed, &a.listeners, a.priority, &a.middlewares, &a.service, &a.mtls, &a.tls, &a.denied)
-        == (&b.matches, b.guessed, &b.listeners, b.priority, &b.middlewares, &b.service, &b.mtls, &b.tls, &b.denied)
+    (&a.matches, a.guessed, &a.listeners, a.priority, &a.middlewares, &a.backend, &a.mtls, &a.tls, &a.denied)
+        == (&b.matches, b.guessed, &b.listeners, b.priority, &b.middlewares, &b.backend, &b.mtls, &b.tls, &b.denied)
 }
 
 fn one_route(mut routes: Vec<&Route>, benched: &mut BTreeSet<Arc<str>>, findings: &mut Vec<Diagnostic>) -> Route {
@@ -216,13 +216,16 @@ fn taken_route(routes: &[&Route], findings: &mut Vec<Diagnostic>) -> Route {
     route
 }
 
+/// Replicas, and containers that define one service together, are one over all their endpoints. In how requests are
+/// spread, the newest valid definition wins; weights are each endpoint's own, and no difference.
 fn one_service(mut services: Vec<&Service>, benched: &BTreeSet<Arc<str>>, findings: &mut Vec<Diagnostic>) -> Service {
     services.sort_by(|a, b| (a.created, &a.replica, &a.origin).cmp(&(b.created, &b.replica, &b.origin)));
     let mut union = services[0].clone();
     union.running = services.iter().any(|service| service.running);
-    let is_replica = |service: &Service| service.replica.is_some();
-    if services.len() > 1 && !services.iter().all(|service| is_replica(service)) {
-        if services.iter().any(|s| (&s.endpoints, &s.denied) != (&union.endpoints, &union.denied)) {
+    if services.len() > 1 && !services.iter().all(|service| service.replica.is_some()) {
+        let differs =
+            |s: &&Service| (&s.endpoints, &s.traffic, &s.denied) != (&union.endpoints, &union.traffic, &union.denied);
+        if services.iter().any(differs) {
             let places: Vec<String> = services.iter().map(|service| service.origin.to_string()).collect();
             let detail = format!("the name is given to different services ({}); rename one", places.join("; "));
             for service in &services {
@@ -233,23 +236,31 @@ fn one_service(mut services: Vec<&Service>, benched: &BTreeSet<Arc<str>>, findin
         }
         return union;
     }
-    let sound = |service: &&&Service| service.denied.is_none();
-    if services.iter().any(|service| sound(&service)) {
+    let container = |service: &Service| service.replica.as_ref().map(|replica| replica.container.clone());
+    let heard = |service: &&&Service| {
+        service.denied.is_none() && !container(service).is_some_and(|container| benched.contains(&container))
+    };
+    union.running = services.iter().any(|service| service.running);
+    if services.iter().any(|service| service.denied.is_none()) {
         union.denied = None;
         union.endpoints.clear();
         union.absent = None;
-        for service in services.iter().filter(sound) {
-            let Replica { container, .. } = match &service.replica {
-                Some(replica) => replica.clone(),
-                None => {
-                    union.endpoints.extend(service.endpoints.iter().cloned());
-                    continue;
-                }
-            };
-            if !benched.contains(&container) {
-                union.endpoints.extend(service.endpoints.iter().cloned());
-                union.absent = union.absent.or_else(|| service.absent.clone());
-            }
+        for service in services.iter().filter(heard) {
+            union.endpoints.extend(service.endpoints.iter().cloned());
+            union.absent = union.absent.or_else(|| service.absent.clone());
+        }
+    }
+    if let Some(newest) = services.iter().rev().find(heard) {
+        union.traffic = newest.traffic.clone();
+        for other in services.iter().filter(heard).filter(|other| other.traffic != newest.traffic) {
+            let said = container(other).map_or_else(|| other.origin.to_string(), |name| name.to_string());
+            let by = container(newest).map_or_else(|| newest.origin.to_string(), |name| name.to_string());
+            let detail = format!(
+                "{said} says otherwise than {by} how requests are balanced, retried or timed out; the newest with valid \
+                 labels wins"
+            );
+            let origin = other.origin.clone();
+            findings.push(Diagnostic::warning(union.id.clone(), Reason::ReplicasDiffer, origin, detail));
         }
     }
     union.endpoints.sort();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Action, Inputs, Outcome, reconcile};
+use super::{Action, Inputs, Outcome, Share, reconcile};
 use crate::config::tree::Tree;
 use crate::config::{read, yaml};
 use crate::golden;
@@ -24,7 +24,7 @@ use crate::model::route::Replica;
 use crate::model::service::Endpoint;
 use crate::model::snapshot::Snapshot;
 use crate::provider::lower::{self, Author};
-use crate::table::{Materials, RequestView, RouteAction, Table, compile};
+use crate::table::{Materials, RequestView, RouteAction, StickyKey, Table, compile};
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -129,22 +129,24 @@ fn snapshots(case: &Case, documents: &[Tree], reversed: bool) -> BTreeMap<Provid
             }),
         };
         let mut lowered = Snapshot::empty(provider);
+        let mut weights = Vec::new();
         for section in document.entries() {
             let kind = lower::section_kind(&section.key).expect("a section");
             for entry in section.value.entries() {
                 if kind == Kind::Service && !author.source.is_operator() {
-                    let service = lower::service(&entry.key, &entry.value, &author, &mut lowered.findings).1;
+                    let (spec, service) = lower::service(&entry.key, &entry.value, &author, &mut lowered.findings);
+                    weights.push(spec.weight.unwrap_or(1));
                     lowered.services.push(service);
                 } else {
                     lower::object(kind, &entry.key, &entry.value, &author, &mut lowered, &mut Vec::new());
                 }
             }
         }
-        for service in &mut lowered.services {
+        for (service, weight) in lowered.services.iter_mut().zip(weights.iter().copied().chain(std::iter::repeat(1))) {
             service.running |= spec.running || spec.endpoints.contains_key(&*service.id.name);
             if let Some(address) = spec.endpoints.get(&*service.id.name) {
                 let name = spec.container.as_deref().unwrap_or(address);
-                service.endpoints = vec![Endpoint::new(address.parse().expect("address"), name)];
+                service.endpoints = vec![Endpoint { weight, ..Endpoint::new(address.parse().expect("address"), name) }];
                 service.running = true;
             }
         }
@@ -198,13 +200,22 @@ fn printed(path: &Path, reversed: bool) -> String {
             .claims
             .iter()
             .map(|claim| {
-                let endpoints: Vec<String> = claim
-                    .services
-                    .iter()
-                    .filter_map(|id| desired.services.get(id))
-                    .flat_map(|service| service.endpoints.iter().map(|e| e.address.to_string()))
-                    .collect();
-                format!("{} {} -> [{}]", claim.listener, claim.matched, endpoints.join(" "))
+                let endpoints = |share: &Share| -> String {
+                    let services = share.services.iter().filter_map(|id| desired.services.get(id));
+                    let spelt = |e: &Endpoint| match e.weight {
+                        1 => e.address.to_string(),
+                        weight => format!("{} x{weight}", e.address),
+                    };
+                    services.flat_map(|s| s.endpoints.iter().map(spelt)).collect::<Vec<_>>().join(" ")
+                };
+                let shares: Vec<String> = match &claim.shares[..] {
+                    [] => vec!["[]".to_string()],
+                    [one] => vec![format!("[{}]", endpoints(one))],
+                    shares => {
+                        shares.iter().map(|share| format!("{} of [{}]", share.weight, endpoints(share))).collect()
+                    }
+                };
+                format!("{} {} -> {}", claim.listener, claim.matched, shares.join(" and "))
             })
             .collect();
         let what = match (&route.action, stands.is_empty()) {
@@ -234,8 +245,13 @@ fn printed(path: &Path, reversed: bool) -> String {
 
     let issuers = BTreeMap::new();
     let certificates = BTreeMap::new();
-    let materials =
-        Materials { certificates: &certificates, issuers: &issuers, default_certificate: None, default_issuers: &[] };
+    let materials = Materials {
+        certificates: &certificates,
+        issuers: &issuers,
+        default_certificate: None,
+        default_issuers: &[],
+        sticky_key: &StickyKey([0; 32]),
+    };
     let table = compile(&desired, materials, &Table::empty()).expect("compiles").table;
     let answers = case.ask.iter().map(|ask| {
         let words: Vec<&str> = ask.split(' ').collect();

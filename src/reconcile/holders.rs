@@ -13,7 +13,7 @@ use crate::model::ledger::{Hold, Ledger};
 use crate::model::route::RouteMatch;
 
 use super::contend::United;
-use super::resolve::Resolved;
+use super::resolve::{Resolved, ResolvedRoute};
 
 /// How long a host waits for a holder without a running endpoint.
 const GRACE: SignedDuration = SignedDuration::from_secs(60);
@@ -73,7 +73,7 @@ pub(super) fn settle(
     let mut claimants: BTreeMap<HostPattern, BTreeMap<Source, Claimant>> = BTreeMap::new();
     for resolved_route in &resolved.routes {
         let route = &resolved_route.route;
-        let running = running(resolved, resolved_route.service.as_ref(), route);
+        let running = running(resolved, resolved_route);
         for matched in route.matches.iter().filter(|matched| !matched.is_by_host_regex()) {
             let claimant = claimants.entry(matched.host.clone()).or_default().entry(route.id.source()).or_default();
             let named = (route.created, route.id.clone());
@@ -183,9 +183,12 @@ fn tenant(by_source: &BTreeMap<Source, Claimant>, before: Option<&Hold>, now: Ti
     }
 }
 
-fn running(resolved: &Resolved, service: Option<&ObjectId>, route: &crate::model::Route) -> bool {
-    // A denied route resolves to no service; its container runs all the same, and keeps its host.
-    let own = route.id.sibling(crate::model::Kind::Service, route.service.parts().1.shared());
-    let service = service.unwrap_or(&own);
-    resolved.services.get(service).is_some_and(|service| service.running)
+fn running(resolved: &Resolved, route: &ResolvedRoute) -> bool {
+    let runs = |id: &ObjectId| resolved.services.get(id).is_some_and(|service| service.running);
+    if route.shares.is_empty() {
+        // A denied route resolves to no service; its container runs all the same, and keeps its host.
+        let named = route.route.backend.shares().into_iter().map(|(name, _)| name.parts().1.shared());
+        return named.map(|name| route.route.id.sibling(crate::model::Kind::Service, name)).any(|id| runs(&id));
+    }
+    route.shares.iter().any(|(id, _)| runs(id))
 }

@@ -27,7 +27,7 @@ use jiff::Timestamp;
 
 use crate::model::{Diagnostic, Ledger, Provider, Snapshot};
 
-pub use desired::{Action, Claim, Desired, DesiredRoute, HostFacts, HostTls, ServiceFacts};
+pub use desired::{Action, Claim, Desired, DesiredRoute, HostFacts, HostTls, ServiceFacts, Share};
 
 /// Everything that decides, as data.
 #[derive(Debug, Clone, Copy)]

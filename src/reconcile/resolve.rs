@@ -7,7 +7,7 @@ use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::id::{Kind, Name, NameRef, ObjectId, Provider, RefScope, Source};
 use crate::model::listener::Listener;
 use crate::model::middleware::{Middleware, MiddlewareKind};
-use crate::model::route::Route;
+use crate::model::route::{Backend, Route};
 use crate::model::service::Service;
 
 use super::gather::Gathered;
@@ -25,8 +25,8 @@ pub(super) struct ResolvedRoute {
     pub route: Route,
     pub listeners: BTreeSet<Name>,
     pub middlewares: Vec<ObjectId>,
-    /// Present unless the route is denied, or only redirects.
-    pub service: Option<ObjectId>,
+    /// Each service once, with its weight. None where the route is denied, or only redirects.
+    pub shares: Vec<(ObjectId, u32)>,
     pub certificate: Option<ObjectId>,
 }
 
@@ -109,22 +109,29 @@ impl Resolved {
             }
         }
 
-        let mut service = None;
-        let reference = route.service.clone();
-        match lookup(&self.services, Kind::Service, &reference, &source) {
-            Ok((id, found)) => match &found.denied {
-                None => service = Some(id),
-                Some(denial) => {
-                    let detail = format!("service {id} is unusable: {}", denial.detail);
-                    deny(&mut route, "service", denial.reason, detail);
-                }
-            },
-            // A route that is closed already says why; that it names no service adds nothing.
-            Err(_) if route.denied.is_some() => {}
-            // Whoever writes a route to send clients elsewhere has no service in mind. At the URL that it leads to, it
-            // has no endpoint.
-            Err(_) if reference == NameRef::new(&route.id.name) && self.redirects(&middlewares) => {}
-            Err(detail) => deny(&mut route, "service", Reason::Unresolved, detail),
+        let mut shares: BTreeMap<ObjectId, u32> = BTreeMap::new();
+        let field = if matches!(route.backend, Backend::Split(_)) { "split" } else { "service" };
+        // A route that is closed already says why; that it names no service adds nothing.
+        let closed = route.denied.is_some();
+        // Whoever writes a route to send clients elsewhere has no service in mind. At the URL that it leads to, it has no
+        // endpoint.
+        let only_redirects = matches!(&route.backend, Backend::Service(name) if *name == NameRef::new(&route.id.name))
+            && self.redirects(&middlewares);
+        for (reference, weight) in route.backend.clone().shares() {
+            match lookup(&self.services, Kind::Service, reference, &source) {
+                Ok((id, found)) => match &found.denied {
+                    None => {
+                        let share = shares.entry(id).or_default();
+                        *share = share.saturating_add(weight);
+                    }
+                    Some(denial) => {
+                        let detail = format!("service {id} is unusable: {}", denial.detail);
+                        deny(&mut route, field, denial.reason, detail);
+                    }
+                },
+                Err(_) if closed || only_redirects => {}
+                Err(detail) => deny(&mut route, field, Reason::Unresolved, detail),
+            }
         }
 
         let mut certificate = None;
@@ -141,9 +148,9 @@ impl Resolved {
             }
         }
         if route.denied.is_some() {
-            service = None;
+            shares.clear();
         }
-        ResolvedRoute { route, listeners, middlewares, service, certificate }
+        ResolvedRoute { route, listeners, middlewares, shares: shares.into_iter().collect(), certificate }
     }
 
     fn redirects(&self, middlewares: &[ObjectId]) -> bool {

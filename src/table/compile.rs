@@ -1,7 +1,9 @@
 //! Desired becomes a table. Pure; what did not change is carried over from the previous table.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use crate::middleware::Middleware;
 use crate::model::certificate::LeafName;
@@ -9,14 +11,18 @@ use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::host::{HostPattern, parent};
 use crate::model::id::{Name, ObjectId, Source};
 use crate::model::listener::{Listener, Redirect};
-use crate::reconcile::{Action, Claim, Desired, DesiredRoute, HostFacts, standing_rank};
+use crate::model::service::Endpoint;
+use crate::reconcile::{Action, Claim, Desired, DesiredRoute, HostFacts, Share, standing_rank};
 
+use super::backend::Backend;
 use super::certificate::LoadedCertificate;
+use super::endpoint::Endpoints;
 use super::host::HostIndex;
 use super::path::{Candidate, PathIndex};
 use super::predicate::Checks;
+use super::sticky::StickyKey;
 use super::tls::{CertificateSource, Issuer, TlsIndex, TlsKey, TlsKeyed, TlsScope};
-use super::upstream::Upstream;
+use super::upstream::{Parts, Upstream};
 use super::{RouteAction, RouteEntry, RouteIndex, Table, TableListener};
 
 /// What routes and hosts are made of, as it is now.
@@ -28,6 +34,7 @@ pub struct Materials<'a> {
     /// For names that no route claims.
     pub default_certificate: Option<&'a ObjectId>,
     pub default_issuers: &'a [Name],
+    pub sticky_key: &'a StickyKey,
 }
 
 #[derive(Debug)]
@@ -38,7 +45,16 @@ pub struct Compiled {
 
 /// Fails only where the TLS library refuses its own configuration.
 pub fn compile(desired: &Desired, materials: Materials<'_>, previous: &Table) -> Result<Compiled, rustls::Error> {
-    let mut build = Build { desired, materials, previous, routes: Vec::new(), findings: Vec::new() };
+    let mut build = Build {
+        desired,
+        materials,
+        previous,
+        routes: Vec::new(),
+        endpoints: Endpoints::after(&previous.endpoints),
+        upstreams: HashMap::new(),
+        splits: HashMap::new(),
+        findings: Vec::new(),
+    };
     let standing = build.routes();
     let mut listeners = BTreeMap::new();
     let mut keys = build.keys_in_force();
@@ -46,8 +62,10 @@ pub fn compile(desired: &Desired, materials: Materials<'_>, previous: &Table) ->
         let compiled = build.listener(listener, standing.get(name).map_or(&[], Vec::as_slice), &mut keys)?;
         listeners.insert(name.clone(), Arc::new(compiled));
     }
-    let Build { routes, findings, .. } = build;
-    let table = Table { generation: previous.generation + 1, listeners, routes };
+    let Build { routes, findings, endpoints, upstreams, splits, .. } = build;
+    let upstreams = upstreams.into_iter().map(|(services, upstream)| (services.to_vec(), upstream)).collect();
+    let splits = splits.into_iter().map(|(shares, turn)| (shares.to_vec(), turn)).collect();
+    let table = Table { generation: previous.generation + 1, listeners, endpoints, routes, upstreams, splits };
     Ok(Compiled { table: Arc::new(table), findings })
 }
 
@@ -64,48 +82,74 @@ struct Build<'d> {
     materials: Materials<'d>,
     previous: &'d Table,
     routes: Vec<Arc<RouteEntry>>,
+    endpoints: Endpoints,
+    upstreams: HashMap<&'d [ObjectId], Arc<Upstream>>,
+    splits: HashMap<&'d [Share], Arc<AtomicUsize>>,
     findings: Vec<Diagnostic>,
 }
 
 impl<'d> Build<'d> {
-    /// An entry for every route and set of services, and the claims of each listener.
+    /// An entry for every route and what answers for it, and the claims of each listener.
     fn routes(&mut self) -> BTreeMap<Name, Vec<Standing<'d>>> {
-        let mut upstreams_before: HashMap<&[ObjectId], &Arc<Upstream>> = HashMap::new();
         let mut entries_before: HashMap<&ObjectId, Vec<&Arc<RouteEntry>>> = HashMap::new();
         for entry in &self.previous.routes {
             entries_before.entry(&entry.id).or_default().push(entry);
-            if let RouteAction::Forward(upstream) = &entry.action {
-                upstreams_before.insert(&upstream.services, upstream);
-            }
         }
-        let mut upstreams: HashMap<&'d [ObjectId], Arc<Upstream>> = HashMap::new();
         let mut standing: BTreeMap<Name, Vec<Standing<'d>>> = BTreeMap::new();
         for route in self.desired.routes.values() {
-            let mut own: Vec<(&'d [ObjectId], RouteIndex)> = Vec::new();
+            let mut own: Vec<(&'d [Share], RouteIndex)> = Vec::new();
             for claim in &route.claims {
-                let services: &'d [ObjectId] = &claim.services;
-                let known = own.iter().find(|(of, _)| *of == services).map(|(_, entry)| *entry);
+                let shares: &'d [Share] = &claim.shares;
+                let known = own.iter().find(|(of, _)| *of == shares).map(|(_, entry)| *entry);
                 let entry = known.unwrap_or_else(|| {
                     let action = match &route.action {
                         Action::Deny(denial) => RouteAction::Deny(denial.clone()),
-                        Action::Serve => {
-                            let before = upstreams_before.get(services).copied();
-                            let upstream =
-                                upstreams.entry(services).or_insert_with(|| upstream(self.desired, services, before));
-                            RouteAction::Forward(upstream.clone())
-                        }
+                        Action::Serve => RouteAction::Forward(self.backend(shares)),
                     };
                     let entry = entry(self.desired, route, action);
                     let before = entries_before.get(&route.id).into_iter().flatten().find(|before| ****before == entry);
                     let index = RouteIndex(self.routes.len() as u32);
                     self.routes.push(before.map_or_else(|| Arc::new(entry), |before| Arc::clone(before)));
-                    own.push((services, index));
+                    own.push((shares, index));
                     index
                 });
                 standing.entry(claim.listener.clone()).or_default().push(Standing { route, claim, entry });
             }
         }
         standing
+    }
+
+    fn backend(&mut self, shares: &'d [Share]) -> Backend {
+        let upstreams = shares.iter().map(|share| (self.upstream(&share.services), share.weight)).collect();
+        let turn = match shares {
+            [_] => Arc::default(),
+            _ => {
+                let before = self.previous.splits.get(shares);
+                self.splits.entry(shares).or_insert_with(|| before.cloned().unwrap_or_default()).clone()
+            }
+        };
+        Backend::new(upstreams, turn)
+    }
+
+    /// How requests are spread over the union of several services is the first one's word.
+    fn upstream(&mut self, services: &'d [ObjectId]) -> Arc<Upstream> {
+        if let Some(upstream) = self.upstreams.get(services) {
+            return upstream.clone();
+        }
+        let facts = || services.iter().filter_map(|id| self.desired.services.get(id));
+        let mut endpoints: Vec<Endpoint> = facts().flat_map(|facts| facts.endpoints.iter().cloned()).collect();
+        // An address that is named twice is one endpoint: ready if it is so for anybody.
+        endpoints.sort_by(|a, b| {
+            (a.address, a.phase, Reverse(a.weight), &a.name).cmp(&(b.address, b.phase, Reverse(b.weight), &b.name))
+        });
+        endpoints.dedup_by(|a, b| a.address == b.address);
+        let absent = if endpoints.is_empty() { facts().find_map(|facts| facts.absent.clone()) } else { None };
+        let traffic = facts().next().map(|facts| facts.traffic.clone()).unwrap_or_default();
+        let parts = Parts { services, traffic, endpoints, absent, sticky_key: self.materials.sticky_key };
+        let previous = self.previous.upstreams.get(services);
+        let upstream = Upstream::new(parts, &mut self.endpoints, &self.previous.endpoints, previous);
+        self.upstreams.insert(services, upstream.clone());
+        upstream
     }
 
     /// The configs of the previous table, with their sessions and tickets.
@@ -271,29 +315,12 @@ fn issuers(materials: &Materials<'_>, names: &[Name]) -> Vec<Arc<dyn Issuer>> {
     names.iter().filter_map(|name| materials.issuers.get(name).cloned()).collect()
 }
 
-fn upstream(desired: &Desired, services: &[ObjectId], previous: Option<&Arc<Upstream>>) -> Arc<Upstream> {
-    let mut endpoints = Vec::new();
-    let mut absent = None;
-    for id in services {
-        if let Some(facts) = desired.services.get(id) {
-            endpoints.extend(facts.endpoints.iter().cloned());
-            absent = absent.or_else(|| facts.absent.clone());
-        }
-    }
-    endpoints.sort();
-    endpoints.dedup_by(|a, b| a.address == b.address);
-    if !endpoints.is_empty() {
-        absent = None;
-    }
-    Upstream::new(services.to_vec(), endpoints, absent, previous)
-}
-
 fn entry(desired: &Desired, route: &DesiredRoute, action: RouteAction) -> RouteEntry {
     let compiled: Option<Vec<Middleware>> =
         route.middlewares.iter().map(|id| desired.middlewares.get(id).and_then(Middleware::compile)).collect();
     // A policy that is named is enforced or the route is closed: this is the last place where it could be lost.
     let (middlewares, action) = match (compiled, action, &route.policy) {
-        (Some(middlewares), RouteAction::Forward(upstream), None) => (middlewares, RouteAction::Forward(upstream)),
+        (Some(middlewares), RouteAction::Forward(backend), None) => (middlewares, RouteAction::Forward(backend)),
         (_, RouteAction::Deny(denial), _) => (Vec::new(), RouteAction::Deny(denial)),
         (_, _, Some(policy)) => {
             let detail = format!("the policy \"{policy}\" cannot be enforced yet");

@@ -3,37 +3,48 @@
 //! ```text
 //! Desired + material + previous Table ──compile──▶ Table ──LiveTable──▶ workers (one load per request)
 //!
-//! listener ─▶ HostIndex ─▶ bucket of the host ─▶ PathIndex ─▶ first candidate whose checks hold ─▶ RouteEntry ─▶ Upstream
+//! listener ─▶ HostIndex ─▶ bucket of the host ─▶ PathIndex ─▶ first candidate whose checks hold ─▶ RouteEntry ─▶ Backend
 //!         └─▶ TlsIndex  ─▶ TlsScope (key, certificate)
 //! ```
 //! References are indexes: a value of this type cannot hold a dangling one. What a long stream has to keep is behind
 //! an `Arc` of its own ([`RouteEntry`], [`Upstream`]), so that it never keeps a whole table.
 
+pub mod backend;
+mod balance;
+mod budget;
 pub mod certificate;
 mod compile;
+pub mod endpoint;
 mod host;
 pub mod live;
 mod path;
 mod predicate;
 mod query;
+pub mod sticky;
 #[cfg(test)]
 mod tests;
 pub mod tls;
 pub mod upstream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use crate::middleware::Middleware;
 use crate::model::diagnostic::Denial;
 use crate::model::id::{Name, ObjectId};
 use crate::model::listener::Listener;
+use crate::reconcile::Share;
 
+pub use backend::Backend;
 pub use compile::{Compiled, Materials, compile};
+pub use endpoint::LiveEndpoint;
 pub use live::LiveTable;
 pub use predicate::RequestView;
+pub use sticky::StickyKey;
 pub use upstream::Upstream;
 
+use endpoint::Endpoints;
 use host::HostIndex;
 use tls::{Issuer, TlsIndex, TlsScope};
 
@@ -46,7 +57,11 @@ pub struct RouteIndex(u32);
 pub struct Table {
     pub generation: u64,
     pub listeners: BTreeMap<Name, Arc<TableListener>>,
+    pub endpoints: Endpoints,
     routes: Vec<Arc<RouteEntry>>,
+    upstreams: HashMap<Vec<ObjectId>, Arc<Upstream>>,
+    /// The turns of splits, by what is split.
+    splits: HashMap<Vec<Share>, Arc<AtomicUsize>>,
 }
 
 /// One listener with everything that is served on it.
@@ -71,26 +86,28 @@ pub struct RouteEntry {
     pub middlewares: Vec<Middleware>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum RouteAction {
-    Forward(Arc<Upstream>),
+    Forward(Backend),
     Deny(Denial),
-}
-
-impl PartialEq for RouteAction {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (RouteAction::Forward(a), RouteAction::Forward(b)) => Arc::ptr_eq(a, b),
-            (RouteAction::Deny(a), RouteAction::Deny(b)) => a == b,
-            _ => false,
-        }
-    }
 }
 
 impl Table {
     /// Before the first compile: nothing is served anywhere.
     pub fn empty() -> Table {
-        Table { generation: 0, listeners: BTreeMap::new(), routes: Vec::new() }
+        Table {
+            generation: 0,
+            listeners: BTreeMap::new(),
+            endpoints: Endpoints::default(),
+            routes: Vec::new(),
+            upstreams: HashMap::new(),
+            splits: HashMap::new(),
+        }
+    }
+
+    /// The upstream of these services as it is now.
+    pub fn upstream(&self, services: &[ObjectId]) -> Option<&Arc<Upstream>> {
+        self.upstreams.get(services)
     }
 
     pub fn route(&self, index: RouteIndex) -> &Arc<RouteEntry> {

@@ -149,7 +149,7 @@ fn desired(routes: &[Written], holds: &[Hold]) -> Desired {
         let id = ObjectId::new(&source, Kind::Route, format!("r{at}"));
         let matches: BTreeSet<&RouteMatch> = route.claims.iter().collect();
         let claim =
-            |matched: &RouteMatch| Claim { listener: name.clone(), matched: matched.clone(), services: Vec::new() };
+            |matched: &RouteMatch| Claim { listener: name.clone(), matched: matched.clone(), shares: Vec::new() };
         let written = DesiredRoute {
             id: id.clone(),
             origin: Origin::Default,
@@ -294,8 +294,13 @@ thread_local! {
 
 fn compiled(desired: &Desired) -> Arc<Table> {
     let (certificates, issuers) = (BTreeMap::new(), BTreeMap::new());
-    let materials =
-        Materials { certificates: &certificates, issuers: &issuers, default_certificate: None, default_issuers: &[] };
+    let materials = Materials {
+        certificates: &certificates,
+        issuers: &issuers,
+        default_certificate: None,
+        default_issuers: &[],
+        sticky_key: &StickyKey([0; 32]),
+    };
     let table = PREVIOUS.with_borrow(|previous| compile(desired, materials, previous)).expect("compiles").table;
     PREVIOUS.set(table.clone());
     table

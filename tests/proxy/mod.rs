@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod balancing;
+mod departures;
 mod files;
 mod headers;
 mod life;
@@ -11,8 +13,16 @@ mod middlewares;
 mod paths;
 mod reports;
 mod requests;
+mod retries;
 mod routing;
 mod settings;
 mod swap;
 mod tls;
 mod watch;
+
+/// Renamed into place, as the file provider wants it; `routes.json` in a directory of its own.
+fn put(dir: &std::path::Path, document: &serde_json::Value) {
+    let staged = dir.join(".staged");
+    std::fs::write(&staged, document.to_string()).unwrap();
+    std::fs::rename(&staged, dir.join("routes.json")).unwrap();
+}

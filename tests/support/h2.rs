@@ -87,15 +87,20 @@ impl H2 {
 
     /// A request without a body.
     pub fn get(&mut self, authority: &str, path: &str) -> u32 {
-        self.open("GET", authority, path, true)
+        self.get_with(authority, path, &[])
+    }
+
+    /// The same with more fields.
+    pub fn get_with(&mut self, authority: &str, path: &str, fields: &[(&str, &str)]) -> u32 {
+        self.open("GET", authority, path, fields, true)
     }
 
     /// A request whose body is to come by [`H2::data`].
     pub fn post(&mut self, authority: &str, path: &str) -> u32 {
-        self.open("POST", authority, path, false)
+        self.open("POST", authority, path, &[], false)
     }
 
-    fn open(&mut self, method: &str, authority: &str, path: &str, whole: bool) -> u32 {
+    fn open(&mut self, method: &str, authority: &str, path: &str, fields: &[(&str, &str)], whole: bool) -> u32 {
         let stream = self.next;
         self.next += 2;
         // :scheme https, then literals that are not indexed: :method, :authority, :path.
@@ -104,6 +109,14 @@ impl H2 {
             block.push(name);
             block.push(u8::try_from(value.len()).ok().filter(|length| *length < 127).unwrap());
             block.extend_from_slice(value.as_bytes());
+        }
+        for (name, value) in fields {
+            // A literal whose name is one as well.
+            block.push(0);
+            for text in [name, value] {
+                block.push(u8::try_from(text.len()).ok().filter(|length| *length < 127).unwrap());
+                block.extend_from_slice(text.as_bytes());
+            }
         }
         self.send(HEADERS, END_HEADERS | if whole { END_STREAM } else { 0 }, stream, &block).unwrap();
         if !whole {

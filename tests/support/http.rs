@@ -94,7 +94,11 @@ pub fn get_plain(to: SocketAddr, host: &str, path: &str) -> io::Result<Answer> {
 
 /// These very bytes on a connection of their own, and the answer with all that follows it until the connection ends.
 pub fn send_plain(to: SocketAddr, request: &str) -> io::Result<Answer> {
-    let limit = Duration::from_secs(2);
+    send_plain_within(to, request, Duration::from_secs(2))
+}
+
+/// The same for an answer that takes its time.
+pub fn send_plain_within(to: SocketAddr, request: &str, limit: Duration) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&to, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_nodelay(true)?;

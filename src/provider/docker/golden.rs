@@ -16,7 +16,7 @@ use crate::model::Provider;
 use crate::model::diagnostic::{Denial, Diagnostic};
 use crate::model::id::Source;
 use crate::model::middleware::MiddlewareKind;
-use crate::model::service::{Endpoint, Phase};
+use crate::model::service::{Endpoint, Phase, Traffic};
 use crate::model::snapshot::Snapshot;
 use crate::provider::lower::{self, Author};
 
@@ -143,7 +143,7 @@ fn printed(snapshot: &Snapshot) -> String {
                     ),
                     ("matches", Some(matches.join(" "))),
                     ("guessed", route.guessed.then(|| "true".into())),
-                    ("service", Some(route.service.to_string())),
+                    ("service", Some(route.backend.to_string())),
                     ("priority", (route.priority != 0).then(|| route.priority.to_string())),
                     ("listeners", route.listeners.as_ref().map(|names| join(names))),
                     ("use", (!route.middlewares.is_empty()).then(|| join(&route.middlewares))),
@@ -159,16 +159,20 @@ fn printed(snapshot: &Snapshot) -> String {
             .services
             .iter()
             .map(|service| {
+                let weight = |weight: u32| if weight == 1 { String::new() } else { format!(" x{weight}") };
                 let endpoint = |e: &Endpoint| match e.phase {
-                    Phase::Ready => format!("{} ({})", e.address, e.name),
-                    Phase::Draining => format!("{} ({}, draining)", e.address, e.name),
+                    Phase::Ready => format!("{} ({}){}", e.address, e.name, weight(e.weight)),
+                    Phase::Draining => format!("{} ({}, draining){}", e.address, e.name, weight(e.weight)),
                 };
                 let endpoints: Vec<String> = service.endpoints.iter().map(endpoint).collect();
+                let traffic = (service.traffic != Traffic::default())
+                    .then(|| serde_json::to_string(&service.traffic).expect("serialises"));
                 vec![
                     ("id", Some(service.id.to_string())),
                     ("replica", service.replica.as_ref().map(|replica| replica.container.to_string())),
                     ("endpoints", Some(endpoints.join(" "))),
                     ("running", (!service.running).then(|| "false".into())),
+                    ("traffic", traffic),
                     ("denied", denial(&service.denied)),
                     ("absent", denial(&service.absent)),
                 ]

@@ -166,7 +166,13 @@ impl<'c> Speaker<'c> {
                 {
                     used.insert(name.to_string());
                 }
-            } else if route.value.field("split").is_none() {
+            } else if let Some(split) = route.value.field("split") {
+                let own = |entry: &Entry| match NameRef::new(&entry.key).parts() {
+                    (RefScope::Own, name) => Some(name.to_string()),
+                    _ => None,
+                };
+                used.extend(split.entries().iter().filter_map(own));
+            } else {
                 let name = self.own_service(&route.key, &services);
                 fill(&mut route.value, "service", Tree::word(self.origin(), &name));
                 used.insert(name);
@@ -243,7 +249,9 @@ impl<'c> Speaker<'c> {
         match address::reach(self.container, &wish, all, around) {
             Ok(Reached { address, draining }) => {
                 let phase = if draining.is_some() { Phase::Draining } else { Phase::Ready };
-                service.endpoints.push(Endpoint { phase, ..Endpoint::new(address, self.container.name.as_str()) });
+                let weight = spec.weight.unwrap_or(1);
+                let name = self.container.name.as_str();
+                service.endpoints.push(Endpoint { phase, weight, ..Endpoint::new(address, name) });
                 service.absent = draining.map(|why| Denial::new(why.reason, why.detail));
             }
             Err(absence) => {

@@ -4,7 +4,7 @@
 //! Tree (one object) ──read::lenient──▶ RouteSpec ──lower──▶ Route + Diagnostics
 //! ```
 //! Nothing is dropped: a field that is wrong, reserved to the operator or not built yet denies the object that needs it
-//! and says so. Only `balance`, `health`, `retry`, `timeouts` and `sticky` are passed over.
+//! and says so. Only `health` is passed over.
 
 mod certificate;
 mod middleware;
@@ -12,6 +12,7 @@ mod narrow;
 mod reading;
 mod route;
 mod service;
+mod traffic;
 
 use jiff::Timestamp;
 
@@ -282,14 +283,33 @@ mod tests {
     }
 
     #[test]
-    fn only_five_fields_are_passed_over() {
+    fn only_health_is_passed_over() {
         let text = "services: { s: { endpoints: ['http://10.0.0.1:80'], balance: random, health: {}, retry: {}, \
                     timeouts: {}, sticky: {} } }";
         let snapshot = lowered(Provider::File, text);
         assert_eq!(snapshot.services[0].denied, None);
-        assert_eq!(reasons(&snapshot), [Reason::NotSupportedYet; 5]);
+        assert_eq!(reasons(&snapshot), [Reason::NotSupportedYet]);
         let text = "services: { s: { endpoints: ['http://10.0.0.1:80'], scheme: h2c } }";
         assert!(lowered(Provider::File, text).services[0].denied.is_some());
+    }
+
+    #[test]
+    fn a_route_goes_to_one_service_or_to_a_split() {
+        let backend = |fields: &str| {
+            let text = format!("routes: {{ shop: {{ host: a.example, {fields} }} }}");
+            let snapshot = lowered(Provider::File, &text);
+            (snapshot.routes[0].backend.to_string(), snapshot.routes[0].denied.as_ref().map(|d| d.reason))
+        };
+        assert_eq!(backend(""), ("shop".into(), None));
+        assert_eq!(backend("split: { shop: 90, shop-next: 0 }"), ("shop=90 shop-next=0".into(), None));
+        for wrong in ["split: {}", "split: { a: 0, b: 0 }", "split: { a: 1 }, service: a", "split: { a: -1 }"] {
+            assert_eq!(backend(wrong).1, Some(Reason::Invalid), "{wrong}");
+        }
+        assert_eq!(
+            backend("split: [a], service: b").1,
+            Some(Reason::Invalid),
+            "an unreadable split is one all the same"
+        );
     }
 
     #[test]

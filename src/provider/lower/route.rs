@@ -1,13 +1,13 @@
 //! Routes: their matches, and what denies them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::tree::{Node, Tree};
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::host::HostPattern;
 use crate::model::id::{Kind, Name, NameRef};
 use crate::model::path::PathMatch;
-use crate::model::route::{Route, RouteTls};
+use crate::model::route::{Backend, Route, RouteTls};
 use crate::model::schema::RouteSpec;
 
 use crate::provider::rule;
@@ -110,12 +110,7 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
         paths = vec![PathMatch::everything()];
     }
 
-    if let Some(split) = split {
-        reading.not_yet("split");
-        if split.is_empty() {
-            reading.invalid("split", "a split names at least one service");
-        }
-    }
+    let backend = backend(&mut reading, service, split);
     let listeners = listeners.map(|names| names.iter().map(|name| Name::normalised(name)).collect::<Vec<_>>());
     if listeners.as_ref().is_some_and(Vec::is_empty) {
         reading.invalid("listeners", "the list is empty; leave it out for every TLS listener");
@@ -141,7 +136,7 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
         listeners,
         priority: priority.unwrap_or(0),
         middlewares: middlewares.unwrap_or_default(),
-        service: service.unwrap_or_else(|| NameRef::new(&reading.id.name)),
+        backend,
         // A policy that could not even be read is a policy all the same: the host stays its holder's alone.
         mtls: mtls.or_else(|| reading.is_broken("mtls").then(|| NameRef::new("unreadable"))),
         tls: tls.map(|tls| RouteTls {
@@ -152,4 +147,25 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
         denied: reading.denied,
         id: reading.id,
     })
+}
+
+fn backend(
+    reading: &mut Reading<'_, RouteSpec>,
+    service: Option<NameRef>,
+    split: Option<BTreeMap<NameRef, u32>>,
+) -> Backend {
+    if service.is_some() && (split.is_some() || reading.is_broken("split")) {
+        reading.invalid("split", "give service or split, not both: a split names every service that has a share");
+    }
+    match (service, split) {
+        (None, Some(split)) => {
+            if split.values().all(|weight| *weight == 0) {
+                let why = "no service has a share: a split names at least one with a weight above 0, as in { shop: 90, \
+                           shop-next: 10 }";
+                reading.invalid("split", why);
+            }
+            Backend::Split(split)
+        }
+        (service, _) => Backend::Service(service.unwrap_or_else(|| NameRef::new(&reading.id.name))),
+    }
 }

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use crate::config::tree::Tree;
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::id::Kind;
-use crate::model::schema::{BalanceSpec, Scheme, ServiceSpec};
-use crate::model::service::{Endpoint, Service, Traffic};
+use crate::model::schema::{Scheme, ServiceSpec};
+use crate::model::service::{Endpoint, Service};
 
 use super::Author;
 use super::reading::{Reading, operator_only};
+use super::traffic::traffic;
 
 /// The fields of a service that any provider reads alike. Endpoints are the caller's to fill in.
 pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagnostic>) -> (ServiceSpec, Service) {
@@ -21,11 +22,14 @@ pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diag
         scheme,
         network: _,
         address: _,
-        balance,
+        balance: _,
+        hash: _,
+        weight: _,
+        weights,
         health,
-        retry,
-        timeouts,
-        sticky,
+        retry: _,
+        timeouts: _,
+        sticky: _,
         tls,
     } = &spec;
     if endpoints.is_some() && !author.is_operator() {
@@ -45,23 +49,19 @@ pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diag
             reading.deny(diagnostic);
         }
     }
-    for (field, given) in [
-        ("balance", balance.is_some_and(|b| b != BalanceSpec::RoundRobin)),
-        ("health", health.is_some()),
-        ("retry", retry.is_some()),
-        ("timeouts", timeouts.is_some()),
-        ("sticky", sticky.is_some()),
-    ] {
-        if given {
-            reading.passed_over(field);
-        }
+    if health.is_some() {
+        reading.passed_over("health");
     }
+    if weights.is_some() && !author.is_operator() {
+        reading.invalid("weights", "\"weights\" is for endpoints that are written; a container has one, weight:");
+    }
+    let traffic = traffic(&mut reading, &spec);
     let service = Service {
         origin: tree.origin.clone(),
         replica: author.replica.clone(),
         created: author.created,
         endpoints: Vec::new(),
-        traffic: Traffic::default(),
+        traffic,
         running: author.is_operator(),
         denied: reading.denied,
         absent: None,
@@ -77,17 +77,23 @@ pub(super) fn written_endpoints(
     tree: &Tree,
     findings: &mut Vec<Diagnostic>,
 ) {
+    let mut invalid = |service: &mut Service, field: &str, detail: String| {
+        let origin = tree.field(field).unwrap_or(tree).origin.clone();
+        let diagnostic = Diagnostic::error(service.id.clone(), Reason::Invalid, origin, detail).on(field);
+        service.denied.get_or_insert_with(|| Denial::of(&diagnostic));
+        findings.push(diagnostic);
+    };
     for (field, given) in
         [("port", spec.port.is_some()), ("network", spec.network.is_some()), ("address", spec.address.is_some())]
     {
         if given {
-            let origin = tree.field(field).unwrap_or(tree).origin.clone();
-            let detail =
-                format!("\"{field}\" is for containers; here the endpoints say it, as in http://10.0.0.7:8080");
-            let diagnostic = Diagnostic::error(service.id.clone(), Reason::Invalid, origin, detail).on(field);
-            service.denied.get_or_insert_with(|| Denial::of(&diagnostic));
-            findings.push(diagnostic);
+            let detail = "is for containers; here the endpoints say it, as in http://10.0.0.7:8080";
+            invalid(service, field, format!("\"{field}\" {detail}"));
         }
+    }
+    if spec.weight.is_some() {
+        let detail = "\"weight\" is for containers; here it is weights: { \"http://10.0.0.7:8080\": 3 }";
+        invalid(service, "weight", detail.into());
     }
     let Some(urls) = &spec.endpoints else {
         let detail = "the service has no endpoints; write endpoints: [\"http://10.0.0.7:8080\"]";
@@ -106,6 +112,23 @@ pub(super) fn written_endpoints(
                 service.denied.get_or_insert_with(|| Denial::of(&diagnostic));
                 findings.push(diagnostic);
             }
+        }
+    }
+    weigh(spec, service, tree, findings);
+}
+
+/// Weights go by address: a URL may be spelt in more than one way.
+fn weigh(spec: &ServiceSpec, service: &mut Service, tree: &Tree, findings: &mut Vec<Diagnostic>) {
+    for (url, weight) in spec.weights.iter().flatten() {
+        let address = endpoint(url).ok().map(|endpoint| endpoint.address);
+        let named = service.endpoints.iter_mut().filter(|endpoint| Some(endpoint.address) == address);
+        let count = named.map(|endpoint| endpoint.weight = *weight).count();
+        if count == 0 && service.denied.is_none() {
+            let origin = tree.field("weights").unwrap_or(tree).origin.clone();
+            let detail = format!("\"{url}\" is none of the endpoints; weights name them as endpoints does");
+            let diagnostic = Diagnostic::error(service.id.clone(), Reason::Invalid, origin, detail).on("weights");
+            service.denied = Some(Denial::of(&diagnostic));
+            findings.push(diagnostic);
         }
     }
 }

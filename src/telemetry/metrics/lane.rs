@@ -13,7 +13,7 @@ use std::time::Duration;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use super::Metrics;
+use super::{Known, Metrics};
 
 pub(super) const CODES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -25,8 +25,12 @@ pub struct MetricsLane {
     connections: RefCell<BTreeMap<Box<str>, Rc<Level>>>,
     refusals: Tally,
     handshake_failures: Tally,
-    upstream_errors: RefCell<HashMap<(Box<str>, &'static str), u64>>,
+    upstream_errors: RefCell<Failures>,
+    upstream_retries: RefCell<Failures>,
 }
+
+/// By service and a word of the program. Nothing that succeeds comes by.
+type Failures = HashMap<(Box<str>, &'static str), u64>;
 
 /// By route, then by service: a split route has a few.
 #[derive(Default)]
@@ -81,6 +85,7 @@ impl MetricsLane {
             refusals: Tally::of(metrics.refusals.clone()),
             handshake_failures: Tally::of(metrics.handshake_failures.clone()),
             upstream_errors: RefCell::default(),
+            upstream_retries: RefCell::default(),
             metrics,
         }
     }
@@ -137,6 +142,11 @@ impl MetricsLane {
         *self.upstream_errors.borrow_mut().entry((service.into(), kind)).or_insert(0) += 1;
     }
 
+    /// The same, for an attempt that is made again.
+    pub fn upstream_retry(&self, service: &str, reason: &'static str) {
+        *self.upstream_retries.borrow_mut().entry((service.into(), reason)).or_insert(0) += 1;
+    }
+
     /// To be called each second.
     pub fn flush(&self) {
         self.routes.borrow().cells.values().flatten().for_each(|cells| cells.flush());
@@ -145,14 +155,20 @@ impl MetricsLane {
         self.refusals.flush();
         self.handshake_failures.flush();
         let errors = std::mem::take(&mut *self.upstream_errors.borrow_mut());
-        if errors.is_empty() {
+        let retries = std::mem::take(&mut *self.upstream_retries.borrow_mut());
+        if errors.is_empty() && retries.is_empty() {
             return;
         }
         let mut known = self.metrics.known();
-        for ((service, kind), count) in errors {
-            if known.routes.values().any(|services| services.contains(&service)) {
-                self.metrics.upstream_errors.with_label_values(&[&*service, kind]).inc_by(count);
-                known.upstream_errors.entry(service).or_default().insert(kind);
+        let Known { routes, upstream_errors, upstream_retries } = &mut *known;
+        let stands = |service: &str| routes.values().any(|services| services.contains(service));
+        for (counts, series, shown) in [
+            (errors, &self.metrics.upstream_errors, upstream_errors),
+            (retries, &self.metrics.upstream_retries, upstream_retries),
+        ] {
+            for ((service, word), count) in counts.into_iter().filter(|((service, _), _)| stands(service)) {
+                series.with_label_values(&[&*service, word]).inc_by(count);
+                shown.entry(service).or_default().insert(word);
             }
         }
     }

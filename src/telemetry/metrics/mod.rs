@@ -42,6 +42,7 @@ pub struct Metrics {
     connections: IntGaugeVec,
     refusals: IntCounterVec,
     upstream_errors: IntCounterVec,
+    upstream_retries: IntCounterVec,
     handshake_failures: IntCounterVec,
     generation: IntGauge,
     reconcile_duration: Histogram,
@@ -60,8 +61,9 @@ pub struct Metrics {
 #[derive(Default)]
 struct Known {
     routes: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
-    /// The kinds of errors that services have series for.
+    /// The kinds of errors, and the reasons of retries, that services have series for.
     upstream_errors: BTreeMap<Box<str>, BTreeSet<&'static str>>,
+    upstream_retries: BTreeMap<Box<str>, BTreeSet<&'static str>>,
 }
 
 impl Metrics {
@@ -109,6 +111,11 @@ impl Metrics {
                 "portolan_upstream_errors_total",
                 "Attempts that an endpoint failed, retried ones included.",
                 &["service", "kind"],
+            )?,
+            upstream_retries: counters(
+                "portolan_upstream_retries_total",
+                "Attempts made again: of requests that came back unsent, broke unanswered, or whose endpoint is gone.",
+                &["service", "reason"],
             )?,
             handshake_failures: counters(
                 "portolan_tls_handshake_failures_total",
@@ -196,7 +203,7 @@ impl Metrics {
     /// Takes away the series of the routes that are gone, and of the services that only they used.
     pub fn retain_routes(&self, stays: impl Fn(&str) -> bool) {
         let mut known = self.known();
-        let Known { routes, upstream_errors } = &mut *known;
+        let Known { routes, upstream_errors, upstream_retries } = &mut *known;
         let mut removed = false;
         routes.retain(|route, services| {
             if stays(route) {
@@ -214,15 +221,19 @@ impl Metrics {
         });
         if removed {
             let used: BTreeSet<&str> = routes.values().flatten().map(|service| &**service).collect();
-            upstream_errors.retain(|service, kinds| {
-                if used.contains(&**service) {
-                    return true;
-                }
-                for kind in kinds.iter() {
-                    let _ = self.upstream_errors.remove_label_values(&[&**service, kind]);
-                }
-                false
-            });
+            for (shown, series) in
+                [(upstream_errors, &self.upstream_errors), (upstream_retries, &self.upstream_retries)]
+            {
+                shown.retain(|service, words| {
+                    if used.contains(&**service) {
+                        return true;
+                    }
+                    for word in words.iter() {
+                        let _ = series.remove_label_values(&[&**service, word]);
+                    }
+                    false
+                });
+            }
             self.removals.fetch_add(1, Ordering::Release);
         }
     }

@@ -1,0 +1,223 @@
+//! One request tried once, at one endpoint.
+//!
+//! ```text
+//! kept connection, else a new one ─▶ send ─┬─▶ Answered
+//!   └─ stale, given back: a new one        ├─▶ Failed: unsent (given back) · broken before the first byte · gone
+//!                                          └─▶ Failed: for good (timed out, broken in the head of the answer)
+//! ```
+//! An endpoint that departs gives up at once what can go elsewhere. What cannot waits a little longer for its answer:
+//! the kernel sends no reset for a container that has vanished.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::model::service::Timeouts;
+use crate::model::units::Span;
+
+use super::body::RequestBody;
+use super::connect::{Connected, connect};
+use super::error::{ErrorKind, ProxyError};
+use super::pool::Slot;
+
+/// For the answer of an endpoint that has departed.
+const GRACE: Duration = Duration::from_secs(5);
+
+pub enum Outcome {
+    Answered(Response<Incoming>, Connected),
+    Failed(Failure),
+}
+
+pub struct Failure {
+    pub kind: FailureKind,
+    pub error: ProxyError,
+    /// Where it came back unsent, or may be sent again.
+    pub request: Option<Request<RequestBody>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Nothing of it was sent.
+    Unsent,
+    /// No byte of an answer came, and it may be sent again. `kept`: over a connection that had been used before, and may simply have gone stale.
+    Broken { kept: bool },
+    /// The endpoint departed while the request waited; it may be sent again, and there is somewhere else to go.
+    Gone,
+    /// Not to be tried again.
+    Final,
+}
+
+/// What bounds an attempt.
+pub struct Limits<'a> {
+    pub timeouts: &'a Timeouts,
+    /// When the whole exchange must be over.
+    pub deadline: Option<Instant>,
+    /// Not over a kept connection.
+    pub fresh: bool,
+    /// It has no body, and twice is as once.
+    pub repeatable: bool,
+}
+
+/// How much of a request may have arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    Nothing,
+    All,
+}
+
+/// What becomes of a request whose endpoint has departed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// There is another endpoint for it.
+    Move,
+    /// It cannot be tried again, or there is nobody to try it with: it has a few seconds to be answered all the same.
+    Bear,
+    /// The service itself is gone from the configuration, which is no word on the endpoint: what is under way is
+    /// finished.
+    Finish,
+}
+
+impl Failure {
+    fn unsent(error: ProxyError, request: Request<RequestBody>) -> Outcome {
+        Outcome::Failed(Failure { kind: FailureKind::Unsent, error, request: Some(request) })
+    }
+
+    fn for_good(error: ProxyError) -> Outcome {
+        Outcome::Failed(Failure { kind: FailureKind::Final, error, request: None })
+    }
+
+    fn again(kind: FailureKind, error: ProxyError, request: Request<RequestBody>) -> Outcome {
+        Outcome::Failed(Failure { kind, error, request: Some(request) })
+    }
+}
+
+/// `departure` is asked when the endpoint departs.
+pub async fn attempt(
+    slot: &Rc<Slot>,
+    request: Request<RequestBody>,
+    limits: &Limits<'_>,
+    departure: impl Fn(Sent) -> Departure,
+) -> Outcome {
+    let kept = if limits.fresh { None } else { slot.checkout() };
+    let was_kept = kept.is_some();
+    let outcome = match kept {
+        Some(connection) => send(slot, connection, true, request, limits, &departure).await,
+        None => fresh(slot, request, limits, &departure).await,
+    };
+    match outcome {
+        // It had gone stale while nobody looked, which says nothing about the endpoint.
+        Outcome::Failed(Failure { kind: FailureKind::Unsent, request: Some(request), .. }) if was_kept => {
+            fresh(slot, request, limits, &departure).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn fresh(
+    slot: &Rc<Slot>,
+    request: Request<RequestBody>,
+    limits: &Limits<'_>,
+    departure: &impl Fn(Sent) -> Departure,
+) -> Outcome {
+    let address = slot.endpoint.address;
+    let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let limit = left.map_or(limits.timeouts.connect.0, |left| left.min(limits.timeouts.connect.0));
+    let mut connecting = pin!(connect(address, limit));
+    let connected = tokio::select! {
+        biased;
+        connected = &mut connecting => connected,
+        () = slot.departed() => match departure(Sent::Nothing) {
+            Departure::Move => Err(gone(slot)),
+            Departure::Finish => connecting.await,
+            Departure::Bear => timeout(GRACE, connecting).await.unwrap_or_else(|_| Err(gone(slot))),
+        },
+    };
+    match connected {
+        Ok(connection) => send(slot, connection, false, request, limits, departure).await,
+        Err(_) if limits.deadline.is_some_and(|deadline| deadline <= Instant::now()) => Failure::for_good(overdue()),
+        Err(error) => Failure::unsent(error, request),
+    }
+}
+
+async fn send(
+    slot: &Rc<Slot>,
+    mut connection: Connected,
+    kept: bool,
+    request: Request<RequestBody>,
+    limits: &Limits<'_>,
+    departure: &impl Fn(Sent) -> Departure,
+) -> Outcome {
+    let address = slot.endpoint.address;
+    let patience = limits.timeouts.response_header.0;
+    let sent = request.body().sent();
+    let trace = connection.trace.clone();
+    let before = trace.received();
+    trace.begin(limits.repeatable);
+    let within = |end: Instant| limits.deadline.map_or(end, |deadline| deadline.min(end));
+    let mut answer = pin!(connection.sender.try_send_request(request));
+    let mut departed = pin!(slot.departed());
+    let mut timer = pin!(sleep_until(within(Instant::now() + patience)));
+    // Set where an endpoint has departed and its answer is awaited all the same.
+    let mut grace: Option<Instant> = None;
+    let mut watching = true;
+    let mut error = loop {
+        tokio::select! {
+            biased;
+            answer = &mut answer => match answer {
+                Ok(response) => return Outcome::Answered(response, connection),
+                Err(error) => break error,
+            },
+            () = &mut departed, if watching => {
+                watching = false;
+                match (departure(Sent::All), trace.request()) {
+                    (Departure::Move, Some(again)) => return Failure::again(FailureKind::Gone, gone(slot), again),
+                    (Departure::Move, None) | (Departure::Bear, _) => {
+                        let end = Instant::now() + GRACE;
+                        grace = Some(end);
+                        let due = timer.deadline().min(end);
+                        timer.as_mut().reset(due);
+                    }
+                    (Departure::Finish, _) => {}
+                }
+            }
+            () = &mut timer => {
+                let now = Instant::now();
+                if limits.deadline.is_some_and(|deadline| deadline <= now) {
+                    return Failure::for_good(overdue());
+                }
+                if grace.is_some_and(|end| end <= now) {
+                    return Failure::for_good(gone(slot));
+                }
+                // The time counts from the request's last byte: a long upload is not a late answer.
+                let due = sent.get().map_or(now, Instant::from_std) + patience;
+                if due <= now {
+                    let why = format!("{address}: no answer within {}", Span(patience));
+                    return Failure::for_good(ProxyError::new(ErrorKind::ResponseTimeout, why));
+                }
+                timer.as_mut().reset(within(grace.map_or(due, |end| end.min(due))));
+            }
+        }
+    };
+    let kind = if slot.is_gone() { ErrorKind::EndpointGone } else { ErrorKind::EndpointReset };
+    let reset = ProxyError::new(kind, format!("{address}: {}", error.error()));
+    if let Some(request) = error.take_message() {
+        return Failure::unsent(reset, request);
+    }
+    match trace.request() {
+        Some(again) if trace.received() == before => Failure::again(FailureKind::Broken { kept }, reset, again),
+        _ => Failure::for_good(reset),
+    }
+}
+
+fn gone(slot: &Slot) -> ProxyError {
+    let why = format!("{} ({}) departed before it answered", slot.endpoint.name, slot.endpoint.address);
+    ProxyError::new(ErrorKind::EndpointGone, why)
+}
+
+fn overdue() -> ProxyError {
+    ProxyError::new(ErrorKind::RequestTimeout, "the whole exchange took longer than it may")
+}

@@ -1,0 +1,116 @@
+//! The endpoints of a table, each once, however many upstreams name it: what is bound to one (connections, requests in
+//! flight) is bound to its number.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use foldhash::fast::RandomState;
+
+use crate::model::service::{Endpoint, Phase};
+
+use super::balance::mix;
+
+/// An endpoint for as long as tables without a gap name it, whatever becomes of its phase and weights.
+#[derive(Debug)]
+pub struct LiveEndpoint {
+    /// A new one each time that it (re)appears: what was bound to one that went away is not bound to it.
+    pub id: u64,
+    pub address: SocketAddr,
+    pub name: Arc<str>,
+    /// Of name and address, the same in every process.
+    pub hash: u64,
+    in_flight: AtomicU32,
+}
+
+impl LiveEndpoint {
+    fn new(id: u64, address: SocketAddr, name: Arc<str>) -> LiveEndpoint {
+        let hash = mix(fnv(format!("{address} {name}").as_bytes()));
+        LiveEndpoint { id, address, name, hash, in_flight: AtomicU32::new(0) }
+    }
+
+    /// Requests under way, of all workers: of those upstreams that balance by it.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// To be matched by one [`LiveEndpoint::leave`].
+    pub fn enter(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// FNV-1a, the same in every process and version: which endpoint a key belongs to outlives a restart.
+pub(super) fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// All endpoints that a table names.
+#[derive(Debug, Default)]
+pub struct Endpoints {
+    by_name: HashMap<(SocketAddr, Arc<str>), Arc<LiveEndpoint>>,
+    phases: HashMap<u64, Phase, RandomState>,
+    next: u64,
+}
+
+impl Endpoints {
+    /// Empty, with numbers that go on where another table's ended.
+    pub(super) fn after(previous: &Endpoints) -> Endpoints {
+        Endpoints { next: previous.next, ..Endpoints::default() }
+    }
+
+    /// The endpoint as the previous table had it, else a new one.
+    pub(super) fn adopt(&mut self, endpoint: &Endpoint, previous: &Endpoints) -> Arc<LiveEndpoint> {
+        let key = (endpoint.address, endpoint.name.clone());
+        let next = &mut self.next;
+        let live = self.by_name.entry(key).or_insert_with_key(|key| {
+            previous.by_name.get(key).cloned().unwrap_or_else(|| {
+                *next += 1;
+                Arc::new(LiveEndpoint::new(*next, key.0, key.1.clone()))
+            })
+        });
+        // Ready for one upstream is ready: the others' verdict is theirs.
+        let phase = self.phases.entry(live.id).or_insert(endpoint.phase);
+        *phase = (*phase).min(endpoint.phase);
+        live.clone()
+    }
+
+    /// `None` where the table does not name it: it has departed.
+    pub fn phase(&self, id: u64) -> Option<Phase> {
+        self.phases.get(&id).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(phase: Phase) -> Endpoint {
+        Endpoint { phase, ..Endpoint::new(([127, 0, 0, 1], 80).into(), "web-1") }
+    }
+
+    #[test]
+    fn an_endpoint_is_itself_until_a_table_does_without_it() {
+        let none = Endpoints::default();
+        let mut first = Endpoints::after(&none);
+        let live = first.adopt(&endpoint(Phase::Ready), &none);
+        assert!(Arc::ptr_eq(&live, &first.adopt(&endpoint(Phase::Draining), &none)), "one of two upstreams");
+        assert_eq!(first.phase(live.id), Some(Phase::Ready));
+
+        let mut second = Endpoints::after(&first);
+        assert!(Arc::ptr_eq(&live, &second.adopt(&endpoint(Phase::Draining), &first)), "a phase is no identity");
+        assert_eq!(second.phase(live.id), Some(Phase::Draining));
+
+        let third = Endpoints::after(&second);
+        assert_eq!(third.phase(live.id), None);
+        let mut fourth = Endpoints::after(&third);
+        let back = fourth.adopt(&endpoint(Phase::Ready), &third);
+        assert_ne!(back.id, live.id);
+        assert_eq!(back.hash, live.hash);
+    }
+}
