@@ -20,9 +20,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::report::{self, CertificateReport, ProviderReport, RouteReport, ServiceReport};
+use super::report::{self, CertificateReport, ProblemReport, ProviderReport, RouteReport, ServiceReport};
 use crate::control::view::View;
-use crate::model::Diagnostic;
 
 #[derive(Clone)]
 pub struct AdminState {
@@ -70,8 +69,8 @@ async fn providers(State(state): State<AdminState>) -> Json<Vec<ProviderReport>>
     Json(state.now().providers.clone())
 }
 
-async fn problems(State(state): State<AdminState>) -> Json<Vec<Diagnostic>> {
-    Json(state.now().findings.to_vec())
+async fn problems(State(state): State<AdminState>) -> Json<Vec<ProblemReport>> {
+    Json(state.now().findings.iter().map(ProblemReport::from).collect())
 }
 
 async fn guard(State(own): State<IpAddr>, request: Request, next: Next) -> Response {

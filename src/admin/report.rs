@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::model::{Denial, Diagnostic, ObjectId, Reason};
+use crate::model::{Denial, Diagnostic, ObjectId, Reason, Severity};
 use crate::reconcile::{Action, Desired, DesiredRoute, ServiceFacts};
 
 pub use crate::control::view::{CertificateKind, CertificateReport};
@@ -71,6 +71,33 @@ pub struct EndpointReport {
 #[serde(rename_all = "snake_case")]
 pub enum EndpointState {
     Ready,
+}
+
+/// A finding with its ids and places as people write them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProblemReport {
+    pub severity: Severity,
+    pub subject: String,
+    pub reason: Reason,
+    pub field: Option<Arc<str>>,
+    pub origin: String,
+    pub detail: String,
+    pub related: Vec<String>,
+}
+
+impl From<&Diagnostic> for ProblemReport {
+    fn from(finding: &Diagnostic) -> ProblemReport {
+        let Diagnostic { severity, subject, reason, field, origin, detail, related } = finding;
+        ProblemReport {
+            severity: *severity,
+            subject: subject.to_string(),
+            reason: *reason,
+            field: field.clone(),
+            origin: origin.to_string(),
+            detail: detail.clone(),
+            related: related.iter().map(ObjectId::to_string).collect(),
+        }
+    }
 }
 
 pub fn routes(desired: &Desired, findings: &[Diagnostic]) -> Vec<RouteReport> {

@@ -7,6 +7,7 @@
 
 mod commands;
 mod demo;
+mod providers;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -19,6 +20,7 @@ use anyhow::{Context, anyhow, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
@@ -27,16 +29,15 @@ use crate::admin::status::StatusState;
 use crate::config::Loaded;
 use crate::config::settings::{AccessLogSettings, Settings};
 use crate::control::ca::{InternalCa, LEAF_LIFE};
+use crate::control::last_good::LastGood;
 use crate::control::leaves::LeafStore;
 use crate::control::state::{StateDir, StateView};
 use crate::control::view::View;
 use crate::control::{Control, ControlSetup};
+use crate::model::Provider;
 use crate::model::diagnostic::Reason;
 use crate::model::id::Name;
 use crate::model::listener::ListenAddress;
-use crate::model::{self, Provider};
-use crate::provider::docker::Docker;
-use crate::provider::file::File;
 use crate::provider::{self, Board, SnapshotSink};
 use crate::proxy::{WorkerSetup, Workers};
 use crate::table::LiveTable;
@@ -44,6 +45,10 @@ use crate::telemetry::{AccessLog, Metrics, logs};
 
 pub use commands::{ca_root, health, list, whoami};
 pub use demo::demo;
+use providers::Providers;
+
+/// For the last good snapshots at the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Runs the proxy until a signal ends it.
 pub fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
@@ -80,6 +85,8 @@ struct Running {
     /// Held, because control ends with the last who can write on it, and there may be no provider that does.
     _board: Arc<watch::Sender<Board>>,
     access_log: Option<AccessLog>,
+    /// Writes the last good snapshots.
+    last_words: JoinHandle<()>,
     /// Ends what has no connections: providers, control, admin.
     stop: CancellationToken,
     /// Ends accepting; connections are finished.
@@ -91,7 +98,7 @@ struct Running {
 impl Running {
     async fn start(loaded: Loaded) -> anyhow::Result<Running> {
         let settings = loaded.settings.clone();
-        let state = StateDir::open(&settings.state_dir)?;
+        let state = Arc::new(StateDir::open(&settings.state_dir)?);
         let issuers = issuers(&settings, &state)?;
         let metrics = Metrics::new();
         let access_log = match &settings.access_log {
@@ -109,7 +116,11 @@ impl Running {
         let (board, words) = watch::channel(Board::new());
         let board = Arc::new(board);
         SnapshotSink::open(Provider::Settings, board.clone()).live(provider::settings::snapshot(&loaded));
-        start_providers(&settings, &board, &stop);
+        let last_good = LastGood::new(state.clone());
+        let kept = last_good.faults();
+        let mut providers = Providers::new(board.clone(), last_good.clone(), stop.clone());
+        providers.apply(&settings.providers).await;
+        let last_words = tokio::spawn(last_good.follow(board.subscribe(), stop.clone()));
 
         let workers = match settings.workers {
             0 => std::thread::available_parallelism().map_or(1, NonZero::get),
@@ -120,6 +131,7 @@ impl Running {
             board: words,
             live: live.clone(),
             state,
+            kept,
             issuers,
             default_issuers: settings.default_issuers.iter().map(|name| Name::normalised(name)).collect(),
             default_certificate: settings.default_certificate.as_deref().map(Name::normalised),
@@ -142,7 +154,7 @@ impl Running {
         tokio::spawn(control.run(stop.clone()));
         tokio::spawn(admin::status::serve(status, StatusState { view: view.clone(), metrics }, stop.clone()));
         tokio::spawn(admin::api::serve(api, AdminState { view: view.clone() }, stop.clone()));
-        Ok(Running { settings, workers, view, _board: board, access_log, stop, drain, leaving })
+        Ok(Running { settings, workers, view, _board: board, access_log, last_words, stop, drain, leaving })
     }
 
     /// Until everything that is on has answered, or a listener cannot be opened: then there is no proxy to run.
@@ -185,6 +197,10 @@ impl Running {
             () = signals.reach(2) => tracing::warn!("second signal; what is still under way is cut off"),
         }
         self.stop.cancel();
+        // A disk that takes nothing must not keep the process.
+        if tokio::time::timeout(LAST_WORDS, &mut self.last_words).await.is_err() {
+            tracing::warn!("the last good snapshots are not written: the disk is too slow");
+        }
         if let Some(log) = self.access_log.take() {
             let settled = tokio::task::spawn_blocking(move || log.settle(Duration::from_secs(1)));
             let _ = settled.await;
@@ -216,28 +232,6 @@ async fn listen(what: &str, address: ListenAddress) -> anyhow::Result<TcpListene
         },
     };
     bound.with_context(|| format!("{what}: cannot listen on {address}; free it or set {what}.address"))
-}
-
-fn start_providers(settings: &Settings, board: &Arc<watch::Sender<Board>>, stop: &CancellationToken) {
-    let providers = &settings.providers;
-    match &providers.docker {
-        Some(docker) => {
-            tracing::info!(endpoint = docker.endpoint, "provider docker: on by the settings");
-            provider::supervise(Docker::new(docker.clone(), false), board, stop.clone());
-        }
-        None if providers.off.contains(&model::Provider::Docker) => tracing::info!("provider docker: off"),
-        None => {
-            tracing::info!("provider docker: on while its socket is there");
-            provider::supervise(Docker::new(Default::default(), true), board, stop.clone());
-        }
-    }
-    match &providers.file {
-        Some(file) => {
-            tracing::info!(path = %file.path.display(), "provider file: on by the settings");
-            provider::supervise(File::new(file.clone()), board, stop.clone());
-        }
-        None => tracing::info!("provider file: off; set providers.file.path"),
-    }
 }
 
 /// The two signals that end the proxy.

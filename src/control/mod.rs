@@ -9,6 +9,7 @@
 pub mod ca;
 mod changes;
 mod durable;
+pub mod last_good;
 pub mod leaves;
 mod materials;
 pub mod state;
@@ -45,7 +46,9 @@ use view::{CertificateReport, View};
 pub struct ControlSetup {
     pub board: watch::Receiver<Board>,
     pub live: LiveTable,
-    pub state: StateDir,
+    pub state: Arc<StateDir>,
+    /// What is wrong with the snapshots on disk.
+    pub kept: watch::Receiver<BTreeMap<Provider, Diagnostic>>,
     pub issuers: BTreeMap<Name, Arc<LeafStore>>,
     pub default_issuers: Vec<Name>,
     /// A name under `certificates`.
@@ -117,6 +120,7 @@ impl Control {
             tokio::select! {
                 changed = self.setup.board.changed() => if changed.is_err() { return },
                 () = self.files.changed() => {}
+                Ok(()) = self.setup.kept.changed() => {}
                 Some(bound) = self.setup.bound.recv() => self.heard(bound),
                 () = until(lapse) => {}
                 _ = renewal.tick() => self.renew(),
@@ -134,11 +138,14 @@ impl Control {
         let snapshots: BTreeMap<Provider, Arc<Snapshot>> =
             board.iter().filter_map(|(provider, state)| Some((*provider, state.snapshot()?.clone()))).collect();
 
+        let unheard: BTreeSet<Provider> =
+            board.iter().filter(|(_, state)| !state.is_heard()).map(|(provider, _)| *provider).collect();
         let started = Instant::now();
         let Outcome { desired, ledger, lapse, findings } = reconcile(Inputs {
             snapshots: &snapshots,
             ledger: &self.ledger,
             now: Timestamp::now(),
+            unheard: &unheard,
             default_issuers: &self.setup.default_issuers,
         });
         self.setup.metrics.observe_reconcile(started.elapsed());
@@ -147,7 +154,8 @@ impl Control {
 
         let paths = desired.certificates.values().flat_map(|c| [c.cert_file.clone(), c.key_file.clone()]);
         self.files.set(paths);
-        let (another, findings) = self.certificates.refresh(&desired.certificates, &self.files.current());
+        let (another, findings) =
+            self.certificates.refresh(&desired.certificates, &self.files.current(), Timestamp::now());
         self.from_material = findings;
 
         let unchanged = *self.desired == desired && !another && self.setup.live.load().generation > 0;
@@ -224,6 +232,7 @@ impl Control {
             Some(Diagnostic::error(listener.id.clone(), Reason::ListenerUnavailable, origin, why.as_str()))
         }));
         findings.extend(board.iter().filter_map(|(provider, state)| silent(*provider, state)));
+        findings.extend(self.setup.kept.borrow_and_update().values().cloned());
         findings.sort();
         findings.dedup();
         self.logged.log(&findings);
@@ -265,9 +274,13 @@ impl Control {
 }
 
 fn silent(provider: Provider, state: &ProviderState) -> Option<Diagnostic> {
-    let ProviderState::Stale { last, why, .. } = state else { return None };
+    let ProviderState::Stale { last, why, restored, .. } = state else { return None };
     let subject = ObjectId::new(&Source::new(provider, None), Kind::Provider, provider.as_str());
-    let kept = if last.is_some() { "its last good state stays in force" } else { "it has never answered" };
+    let kept = match (last, restored) {
+        (Some(_), Some(at)) => format!("what is served is its last good snapshot, of {at}"),
+        (Some(_), None) => "its last good state stays in force".to_string(),
+        (None, _) => "it has never answered".to_string(),
+    };
     let detail = format!("{why}; {kept}");
     Some(Diagnostic::error(subject, diagnostic::Reason::ProviderUnavailable, Origin::Default, detail))
 }

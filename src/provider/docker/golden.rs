@@ -27,6 +27,11 @@ fn every_golden_case_translates_to_its_output() {
     golden::check("docker", 15, |input, reversed| printed(&translated(input, reversed)));
 }
 
+/// What every case translates to.
+pub fn snapshots() -> Vec<Snapshot> {
+    golden::cases("docker").iter().map(|case| translated(&case.join("in.yaml"), false)).collect()
+}
+
 fn translated(path: &Path, reversed: bool) -> Snapshot {
     let text = std::fs::read_to_string(path).expect("readable");
     let tree =

@@ -19,6 +19,9 @@ pub mod objects;
 mod own;
 pub mod translate;
 
+#[cfg(test)]
+pub use golden::snapshots as golden_snapshots;
+
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::time::Duration;
@@ -57,6 +60,11 @@ pub struct Docker {
 impl Docker {
     pub fn new(settings: DockerSettings, auto: bool) -> Docker {
         Docker { settings, auto }
+    }
+
+    /// Whether an engine's socket is where the settings say.
+    pub fn has_socket(&self) -> bool {
+        Endpoint::of(&self.settings).is_ok_and(|endpoint| endpoint.socket().is_some_and(std::path::Path::exists))
     }
 }
 
@@ -126,7 +134,8 @@ impl Docker {
         tracing::info!(provider = "docker", endpoint = %endpoint, api = %engine.version, own_container = own.as_deref(), "following the engine");
 
         let mut inspected = Inspected::new();
-        let mut was_empty = true;
+        // What is in force may also be from before: nothing falls to nothing by one list alone.
+        let mut was_empty = !out.in_force();
         loop {
             // Events that come while a list is under way ask for one more after it, not for one each.
             let listing = {
