@@ -27,7 +27,7 @@ use crate::admin;
 use crate::admin::api::AdminState;
 use crate::admin::status::StatusState;
 use crate::config::Loaded;
-use crate::config::settings::{AccessLogSettings, Settings};
+use crate::config::settings::{AccessLogFormat, AccessLogSettings, Settings};
 use crate::control::ca::{InternalCa, LEAF_LIFE};
 use crate::control::last_good::LastGood;
 use crate::control::leaves::LeafStore;
@@ -39,7 +39,7 @@ use crate::model::diagnostic::Reason;
 use crate::model::id::Name;
 use crate::model::listener::ListenAddress;
 use crate::provider::{self, Board, SnapshotSink};
-use crate::proxy::{WorkerSetup, Workers};
+use crate::proxy::{Manners, WorkerSetup, Workers, bind_alone};
 use crate::table::LiveTable;
 use crate::telemetry::{AccessLog, Metrics, logs};
 
@@ -84,7 +84,7 @@ struct Running {
     view: watch::Receiver<Arc<View>>,
     /// Held, because control ends with the last who can write on it, and there may be no provider that does.
     _board: Arc<watch::Sender<Board>>,
-    access_log: Option<AccessLog>,
+    access_log: AccessLog,
     /// Writes the last good snapshots.
     last_words: JoinHandle<()>,
     /// Ends what has no connections: providers, control, admin.
@@ -101,15 +101,10 @@ impl Running {
         let state = Arc::new(StateDir::open(&settings.state_dir)?);
         let issuers = issuers(&settings, &state)?;
         let metrics = Metrics::new();
-        let access_log = match &settings.access_log {
-            AccessLogSettings { enabled: false, .. } => None,
-            AccessLogSettings { enabled: true, format } => Some(AccessLog::open(*format).context("the access log")?),
-        };
-        if let Some(log) = &access_log {
-            metrics.follow_access_log(log);
-        }
-        let status = listen("status", settings.status.address).await?;
-        let api = listen("admin", settings.admin.address).await?;
+        let access_log = AccessLog::open(format(&settings.access_log)).context("the access log")?;
+        metrics.follow_access_log(&access_log);
+        let status = listen("status", settings.status.address)?;
+        let api = listen("admin", settings.admin.address)?;
 
         let (stop, drain, leaving) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let live = LiveTable::default();
@@ -145,7 +140,7 @@ impl Running {
             live,
             metrics: metrics.clone(),
             access_log: access_log.clone(),
-            reason_header: settings.reason_header,
+            manners: Arc::new(Manners::new(settings.reason_header, settings.shutdown.deadline.0)),
             stop: drain.clone(),
             bound,
         };
@@ -201,12 +196,17 @@ impl Running {
         if tokio::time::timeout(LAST_WORDS, &mut self.last_words).await.is_err() {
             tracing::warn!("the last good snapshots are not written: the disk is too slow");
         }
-        if let Some(log) = self.access_log.take() {
-            let settled = tokio::task::spawn_blocking(move || log.settle(Duration::from_secs(1)));
-            let _ = settled.await;
-        }
+        let log = self.access_log;
+        // A reader that is gone has nothing more to read.
+        let _ = tokio::task::spawn_blocking(move || log.settle(Duration::from_secs(1))).await;
         tracing::info!("stopped");
     }
+}
+
+/// `None` is off.
+fn format(settings: &AccessLogSettings) -> Option<AccessLogFormat> {
+    let AccessLogSettings { enabled, format } = settings;
+    enabled.then_some(*format)
 }
 
 fn issuers(settings: &Settings, state: &StateView) -> anyhow::Result<BTreeMap<Name, Arc<LeafStore>>> {
@@ -221,17 +221,8 @@ fn issuers(settings: &Settings, state: &StateView) -> anyhow::Result<BTreeMap<Na
         .collect()
 }
 
-async fn listen(what: &str, address: ListenAddress) -> anyhow::Result<TcpListener> {
-    let bound = match address.ip {
-        Some(ip) => TcpListener::bind((ip, address.port)).await,
-        None => match TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, address.port)).await {
-            Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
-                TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, address.port)).await
-            }
-            bound => bound,
-        },
-    };
-    bound.with_context(|| format!("{what}: cannot listen on {address}; free it or set {what}.address"))
+fn listen(what: &str, address: ListenAddress) -> anyhow::Result<TcpListener> {
+    bind_alone(address).map_err(|why| anyhow!("{what}: {why}; free it or set {what}.address"))
 }
 
 /// The two signals that end the proxy.

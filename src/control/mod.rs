@@ -27,6 +27,7 @@ use crate::material::file::FileWatch;
 use crate::model::diagnostic::{Diagnostic, Reason};
 use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
 use crate::model::ledger::Ledger;
+use crate::model::listener::ListenAddress;
 use crate::model::snapshot::{ProviderReport, ProviderState, Snapshot};
 use crate::model::{Origin, diagnostic};
 use crate::provider::Board;
@@ -79,8 +80,9 @@ pub struct Control {
 /// What the workers said of one listener's sockets.
 #[derive(Debug, Default)]
 struct Sockets {
-    open: BTreeSet<usize>,
-    failed: Option<String>,
+    /// By worker.
+    open: BTreeMap<usize, ListenAddress>,
+    failed: BTreeMap<usize, String>,
 }
 
 /// How often leaves are looked through for renewal.
@@ -194,7 +196,6 @@ impl Control {
                 self.setup.metrics.observe_compile(started.elapsed());
                 self.setup.metrics.set_table_generation(table.generation);
                 self.from_compile = findings;
-                self.sockets.retain(|name, _| table.listeners.contains_key(name));
                 let live: BTreeSet<&str> = table.routes().iter().map(|route| &*route.label).collect();
                 self.setup.metrics.retain_routes(|route| live.contains(route));
                 self.setup.live.store(table);
@@ -208,9 +209,10 @@ impl Control {
         match bound.result {
             Ok(address) => {
                 tracing::debug!(worker = bound.worker, %address, "listening");
-                sockets.open.insert(bound.worker);
+                sockets.open.insert(bound.worker, address);
+                sockets.failed.remove(&bound.worker);
             }
-            Err(why) => sockets.failed = Some(why),
+            Err(why) => drop(sockets.failed.insert(bound.worker, why)),
         }
     }
 
@@ -227,7 +229,7 @@ impl Control {
             [&self.from_reconcile, &self.from_compile, &self.from_material].into_iter().flatten().cloned().collect();
         findings.extend(self.sockets.iter().filter_map(|(name, sockets)| {
             let listener = self.desired.listeners.get(name)?;
-            let why = sockets.failed.as_ref()?;
+            let why = sockets.failed.values().next()?;
             let origin = listener.origin.clone();
             Some(Diagnostic::error(listener.id.clone(), Reason::ListenerUnavailable, origin, why.as_str()))
         }));
@@ -257,18 +259,27 @@ impl Control {
         self.view.send_replace(view);
     }
 
-    /// Ready when every provider that is on has answered once and every listener is open on every worker.
+    /// Ready when every provider that is on has answered once, or is known by its last good snapshot, and every listener
+    /// is open on every worker. From then on until the end: what an edit of the settings adds and cannot be had is a
+    /// problem, but no reason to send clients away from all the rest.
     fn not_ready(&self, board: &Board) -> Option<String> {
         if self.setup.leaving.is_cancelled() {
             return Some("shutting down".into());
         }
+        if self.view.borrow().ready {
+            return None;
+        }
         if let Some((provider, _)) = board.iter().find(|(_, state)| state.snapshot().is_none()) {
             return Some(format!("provider {provider} has not answered yet"));
         }
-        self.desired.listeners.keys().find_map(|name| match self.sockets.get(name) {
-            Some(Sockets { failed: Some(why), .. }) => Some(format!("listener {name}: {why}")),
-            Some(sockets) if sockets.open.len() >= self.setup.workers => None,
-            _ => Some(format!("listener {name} is being opened")),
+        self.desired.listeners.iter().find_map(|(name, listener)| {
+            let sockets = self.sockets.get(name);
+            if let Some(why) = sockets.and_then(|sockets| sockets.failed.values().next()) {
+                return Some(format!("listener {name}: {why}"));
+            }
+            let open = |sockets: &Sockets| sockets.open.values().filter(|at| **at == listener.address).count();
+            let all = sockets.is_some_and(|sockets| open(sockets) >= self.setup.workers);
+            (!all).then(|| format!("listener {name} is being opened"))
         })
     }
 }

@@ -15,15 +15,16 @@ use crate::table::{LiveTable, RouteAction, RouteEntry, RouteIndex, Table};
 use crate::telemetry::access_log::Lane;
 use crate::telemetry::metrics::{MetricsLane, RouteCells};
 
+use super::manners::Manners;
 use super::pool::Pool;
 
 /// What the connections of one worker share.
 pub struct Worker {
     pub pool: Rc<Pool>,
     pub metrics: MetricsLane,
-    pub log: Option<Lane>,
+    pub log: Lane,
     pub server_name: HeaderValue,
-    pub reason_header: bool,
+    pub manners: Arc<Manners>,
     reader: RefCell<TableReader>,
     generation: RefCell<Rc<Generation>>,
     open: Cell<usize>,
@@ -65,13 +66,13 @@ impl Generation {
 }
 
 impl Worker {
-    pub fn new(live: &LiveTable, metrics: MetricsLane, log: Option<Lane>, reason_header: bool) -> Rc<Worker> {
+    pub fn new(live: &LiveTable, metrics: MetricsLane, log: Lane, manners: Arc<Manners>) -> Rc<Worker> {
         Rc::new(Worker {
             pool: Rc::default(),
             metrics,
             log,
             server_name: server_name(),
-            reason_header,
+            manners,
             reader: RefCell::new(live.reader()),
             generation: RefCell::new(Rc::new(Generation { table: live.load(), routes: RefCell::default() })),
             open: Cell::new(0),
@@ -123,9 +124,7 @@ impl Worker {
     /// Hands over what was counted and logged.
     pub fn flush(&self) {
         self.metrics.flush();
-        if let Some(log) = &self.log {
-            log.flush();
-        }
+        self.log.flush();
     }
 }
 
