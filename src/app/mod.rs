@@ -1,13 +1,14 @@
 //! The composition root: which parts make up a running proxy, and in which order they start and stop.
 //!
 //! ```text
-//! start  state dir (lock) ─▶ issuers ─▶ status, admin ─▶ settings ─▶ workers ─▶ control ─▶ providers
-//! stop   not ready ─▶ delay ─▶ accept no more, finish ─▶ deadline ─▶ exit code 0
+//! start  state dir (lock) ─▶ issuers ─▶ status, admin ─▶ settings ─▶ providers ─▶ workers ─▶ control ─▶ reload
+//! stop   not ready ─▶ delay ─▶ accept no more, finish ─▶ deadline ─▶ last good snapshots, log ─▶ exit code 0
 //! ```
 
 mod commands;
 mod demo;
 mod providers;
+mod reload;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -27,16 +28,13 @@ use crate::admin;
 use crate::admin::api::AdminState;
 use crate::admin::status::StatusState;
 use crate::config::Loaded;
-use crate::config::settings::{AccessLogFormat, AccessLogSettings, Settings};
-use crate::control::ca::{InternalCa, LEAF_LIFE};
+use crate::config::settings::{AccessLogFormat, AccessLogSettings, Settings, ShutdownSettings};
 use crate::control::last_good::LastGood;
-use crate::control::leaves::LeafStore;
-use crate::control::state::{StateDir, StateView};
+use crate::control::state::StateDir;
 use crate::control::view::View;
 use crate::control::{Control, ControlSetup};
 use crate::model::Provider;
 use crate::model::diagnostic::Reason;
-use crate::model::id::Name;
 use crate::model::listener::ListenAddress;
 use crate::provider::{self, Board, SnapshotSink};
 use crate::proxy::{Manners, WorkerSetup, Workers, bind_alone};
@@ -46,6 +44,7 @@ use crate::telemetry::{AccessLog, Metrics, logs};
 pub use commands::{ca_root, health, list, whoami};
 pub use demo::demo;
 use providers::Providers;
+use reload::Reload;
 
 /// For the last good snapshots at the end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -53,11 +52,13 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Runs the proxy until a signal ends it.
 pub fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let Settings { log, .. } = &loaded.settings;
-    logs::init(log.level, log.format, std::io::stderr().is_terminal()).map_err(|why| anyhow!(why))?;
+    let verbosity = logs::init(log.level, log.format, std::io::stderr().is_terminal()).map_err(|why| anyhow!(why))?;
     let runtime = control_runtime()?;
     runtime.block_on(async {
         let signals = Signals::listen()?;
-        let running = Running::start(loaded).await?;
+        let hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+        let (running, reload) = Running::start(loaded).await?;
+        tokio::spawn(reload.follow(hangup, verbosity, running.stop.clone()));
         tokio::select! {
             ready = running.wait_until_ready() => {
                 ready?;
@@ -79,7 +80,7 @@ fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// A proxy that has been started.
 struct Running {
-    settings: Settings,
+    shutdown: watch::Receiver<ShutdownSettings>,
     workers: Workers,
     view: watch::Receiver<Arc<View>>,
     /// Held, because control ends with the last who can write on it, and there may be no provider that does.
@@ -96,10 +97,12 @@ struct Running {
 }
 
 impl Running {
-    async fn start(loaded: Loaded) -> anyhow::Result<Running> {
+    /// What follows the settings is left to the caller to spawn.
+    async fn start(loaded: Loaded) -> anyhow::Result<(Running, Reload)> {
         let settings = loaded.settings.clone();
         let state = Arc::new(StateDir::open(&settings.state_dir)?);
-        let issuers = issuers(&settings, &state)?;
+        let tuning = reload::tuning(&settings, &state, &BTreeMap::new()).map_err(|(_, error)| error)?;
+        let (tuning, tuned) = watch::channel(tuning);
         let metrics = Metrics::new();
         let access_log = AccessLog::open(format(&settings.access_log)).context("the access log")?;
         metrics.follow_access_log(&access_log);
@@ -110,7 +113,8 @@ impl Running {
         let live = LiveTable::default();
         let (board, words) = watch::channel(Board::new());
         let board = Arc::new(board);
-        SnapshotSink::open(Provider::Settings, board.clone()).live(provider::settings::snapshot(&loaded));
+        let sink = SnapshotSink::open(Provider::Settings, board.clone());
+        sink.live(provider::settings::snapshot(&loaded));
         let last_good = LastGood::new(state.clone());
         let kept = last_good.faults();
         let mut providers = Providers::new(board.clone(), last_good.clone(), stop.clone());
@@ -125,22 +129,21 @@ impl Running {
         let setup = ControlSetup {
             board: words,
             live: live.clone(),
-            state,
+            state: state.clone(),
             kept,
-            issuers,
-            default_issuers: settings.default_issuers.iter().map(|name| Name::normalised(name)).collect(),
-            default_certificate: settings.default_certificate.as_deref().map(Name::normalised),
+            tuning: tuned,
             metrics: metrics.clone(),
             workers,
             bound: sockets,
             leaving: leaving.clone(),
         };
         let (control, view) = Control::new(setup)?;
+        let manners = Arc::new(Manners::new(settings.reason_header, settings.shutdown.deadline.0));
         let setup = WorkerSetup {
             live,
             metrics: metrics.clone(),
             access_log: access_log.clone(),
-            manners: Arc::new(Manners::new(settings.reason_header, settings.shutdown.deadline.0)),
+            manners: manners.clone(),
             stop: drain.clone(),
             bound,
         };
@@ -149,7 +152,22 @@ impl Running {
         tokio::spawn(control.run(stop.clone()));
         tokio::spawn(admin::status::serve(status, StatusState { view: view.clone(), metrics }, stop.clone()));
         tokio::spawn(admin::api::serve(api, AdminState { view: view.clone() }, stop.clone()));
-        Ok(Running { settings, workers, view, _board: board, access_log, last_words, stop, drain, leaving })
+        let (shutdown, current) = watch::channel(settings.shutdown.clone());
+        let reload = Reload {
+            loaded,
+            started: settings,
+            state,
+            sink,
+            tuning,
+            providers,
+            manners,
+            access_log: access_log.clone(),
+            shutdown,
+            faults: Vec::new(),
+        };
+        let running =
+            Running { shutdown: current, workers, view, _board: board, access_log, last_words, stop, drain, leaving };
+        Ok((running, reload))
     }
 
     /// Until everything that is on has answered, or a listener cannot be opened: then there is no proxy to run.
@@ -177,7 +195,8 @@ impl Running {
     }
 
     async fn stop(mut self, signals: Signals) {
-        let (delay, deadline) = (self.settings.shutdown.delay.0, self.settings.shutdown.deadline.0);
+        let ShutdownSettings { delay, deadline } = self.shutdown.borrow().clone();
+        let (delay, deadline) = (delay.0, deadline.0);
         self.leaving.cancel();
         tracing::info!(delay = ?delay, deadline = ?deadline, "stopping; a second signal ends at once");
         let orderly = async {
@@ -207,18 +226,6 @@ impl Running {
 fn format(settings: &AccessLogSettings) -> Option<AccessLogFormat> {
     let AccessLogSettings { enabled, format } = settings;
     enabled.then_some(*format)
-}
-
-fn issuers(settings: &Settings, state: &StateView) -> anyhow::Result<BTreeMap<Name, Arc<LeafStore>>> {
-    settings
-        .issuers
-        .iter()
-        .filter(|(_, issuer)| issuer.internal.is_some())
-        .map(|(name, _)| {
-            let ca = InternalCa::open(&state.issuer_dir(name), name)?;
-            Ok((Name::normalised(name), Arc::new(LeafStore::new(Arc::new(ca), LEAF_LIFE))))
-        })
-        .collect()
 }
 
 fn listen(what: &str, address: ListenAddress) -> anyhow::Result<TcpListener> {

@@ -50,10 +50,8 @@ pub struct ControlSetup {
     pub state: Arc<StateDir>,
     /// What is wrong with the snapshots on disk.
     pub kept: watch::Receiver<BTreeMap<Provider, Diagnostic>>,
-    pub issuers: BTreeMap<Name, Arc<LeafStore>>,
-    pub default_issuers: Vec<Name>,
-    /// A name under `certificates`.
-    pub default_certificate: Option<Name>,
+    /// Changed under the lock of the board, so that both are read as of one moment.
+    pub tuning: watch::Receiver<Tuning>,
     pub metrics: Arc<Metrics>,
     pub workers: usize,
     pub bound: mpsc::UnboundedReceiver<Bound>,
@@ -61,12 +59,32 @@ pub struct ControlSetup {
     pub leaving: CancellationToken,
 }
 
+/// What the settings decide about certificates, and what is no plain data.
+#[derive(Debug, Clone, Default)]
+pub struct Tuning {
+    pub issuers: BTreeMap<Name, Arc<LeafStore>>,
+    /// Tried in order for names that no configured certificate covers.
+    pub default_issuers: Vec<Name>,
+    /// A name under `certificates`.
+    pub default_certificate: Option<Name>,
+}
+
+impl PartialEq for Tuning {
+    fn eq(&self, other: &Tuning) -> bool {
+        let Tuning { issuers, default_issuers, default_certificate } = self;
+        let same = |a: &Arc<LeafStore>, b: Option<&Arc<LeafStore>>| b.is_some_and(|b| Arc::ptr_eq(a, b));
+        issuers.len() == other.issuers.len()
+            && issuers.iter().all(|(name, store)| same(store, other.issuers.get(name)))
+            && (default_issuers, default_certificate) == (&other.default_issuers, &other.default_certificate)
+    }
+}
+
 pub struct Control {
     setup: ControlSetup,
     ledger: Ledger,
     files: FileWatch,
     certificates: Certificates,
-    issuers: BTreeMap<Name, Arc<dyn Issuer>>,
+    tuning: Tuning,
     desired: Arc<Desired>,
     from_reconcile: Vec<Diagnostic>,
     from_compile: Vec<Diagnostic>,
@@ -93,13 +111,11 @@ impl Control {
     pub fn new(setup: ControlSetup) -> Result<(Control, watch::Receiver<Arc<View>>), state::StateError> {
         let ledger = setup.state.ledger()?;
         let (view, seen) = watch::channel(Arc::new(View::default()));
-        let issuers =
-            setup.issuers.iter().map(|(name, store)| (name.clone(), store.clone() as Arc<dyn Issuer>)).collect();
         let control = Control {
             ledger,
             files: FileWatch::new(),
             certificates: Certificates::default(),
-            issuers,
+            tuning: Tuning::default(),
             desired: Arc::default(),
             from_reconcile: Vec::new(),
             from_compile: Vec::new(),
@@ -136,7 +152,10 @@ impl Control {
     }
 
     fn turn(&mut self) {
-        let board = self.setup.board.borrow_and_update().clone();
+        let (board, tuning) = {
+            let board = self.setup.board.borrow_and_update();
+            (board.clone(), self.setup.tuning.borrow().clone())
+        };
         let snapshots: BTreeMap<Provider, Arc<Snapshot>> =
             board.iter().filter_map(|(provider, state)| Some((*provider, state.snapshot()?.clone()))).collect();
 
@@ -148,7 +167,7 @@ impl Control {
             ledger: &self.ledger,
             now: Timestamp::now(),
             unheard: &unheard,
-            default_issuers: &self.setup.default_issuers,
+            default_issuers: &tuning.default_issuers,
         });
         self.setup.metrics.observe_reconcile(started.elapsed());
         self.from_reconcile = findings;
@@ -160,7 +179,8 @@ impl Control {
             self.certificates.refresh(&desired.certificates, &self.files.current(), Timestamp::now());
         self.from_material = findings;
 
-        let unchanged = *self.desired == desired && !another && self.setup.live.load().generation > 0;
+        let unchanged =
+            *self.desired == desired && self.tuning == tuning && !another && self.setup.live.load().generation > 0;
         if ledger != self.ledger {
             // Before the swap: a host must never be served for a holder that a restart would not know of.
             if let Err(error) = self.setup.state.store_ledger(&ledger) {
@@ -171,6 +191,7 @@ impl Control {
         }
         if !unchanged {
             self.desired = Arc::new(desired);
+            self.tuning = tuning;
             self.swap();
         }
         self.publish(&board);
@@ -179,17 +200,19 @@ impl Control {
     fn swap(&mut self) {
         let started = Instant::now();
         let certificates = self.certificates.loaded();
-        let default = self.setup.default_certificate.as_ref().and_then(|name| {
+        let default = self.tuning.default_certificate.as_ref().and_then(|name| {
             [Provider::Settings, Provider::File]
                 .map(|provider| ObjectId::new(&Source::new(provider, None), Kind::Certificate, name.shared()))
                 .into_iter()
                 .find(|id| certificates.contains_key(id))
         });
+        let tuned = self.tuning.issuers.iter();
+        let issuers = tuned.map(|(name, store)| (name.clone(), store.clone() as Arc<dyn Issuer>)).collect();
         let materials = Materials {
             certificates: &certificates,
-            issuers: &self.issuers,
+            issuers: &issuers,
             default_certificate: default.as_ref(),
-            default_issuers: &self.setup.default_issuers,
+            default_issuers: &self.tuning.default_issuers,
         };
         match compile(&self.desired, materials, &self.setup.live.load()) {
             Ok(Compiled { table, findings }) => {
@@ -217,7 +240,7 @@ impl Control {
     }
 
     fn renew(&mut self) {
-        for store in self.setup.issuers.values() {
+        for store in self.tuning.issuers.values() {
             if let Err(error) = store.renew(Timestamp::now()) {
                 tracing::error!(%error, "a certificate cannot be renewed; trying again in a minute");
             }
@@ -250,7 +273,7 @@ impl Control {
             findings: Arc::new(findings),
             providers,
             configured,
-            issuers: self.setup.issuers.values().cloned().collect(),
+            issuers: self.tuning.issuers.values().cloned().collect(),
             ready: not_ready_because.is_none(),
             not_ready_because,
         });

@@ -94,6 +94,7 @@ pub enum Reason {
     CertificateInvalid,
     ListenerUnavailable,
     ProviderUnavailable,
+    NeedsRestart,
     Ignored,
 }
 
@@ -124,6 +125,7 @@ impl Reason {
             Reason::CertificateInvalid => "CertificateInvalid",
             Reason::ListenerUnavailable => "ListenerUnavailable",
             Reason::ProviderUnavailable => "ProviderUnavailable",
+            Reason::NeedsRestart => "NeedsRestart",
             Reason::Ignored => "Ignored",
         }
     }

@@ -79,6 +79,15 @@ impl SnapshotSink {
         });
     }
 
+    /// The same word, and what has to be true as soon as it is heard: `also` runs before anybody can read it.
+    pub fn live_and(&self, snapshot: Snapshot, also: impl FnOnce()) {
+        let next = ProviderState::Live(Arc::new(Snapshot { under: self.under.clone(), ..snapshot }));
+        self.board.send_modify(|board| {
+            also();
+            board.insert(self.provider, next);
+        });
+    }
+
     /// Out of reach: the last good state stays in force; where this process has heard none, the one that was kept comes
     /// into force. `since` is kept from the first of several reports.
     pub fn stale(&self, why: impl Into<Arc<str>>) {

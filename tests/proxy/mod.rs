@@ -7,6 +7,7 @@ mod headers;
 mod life;
 mod listeners;
 mod paths;
+mod reload;
 mod reports;
 mod requests;
 mod routing;

@@ -12,6 +12,7 @@ pub mod container;
 pub mod engine;
 pub mod h2;
 pub mod http;
+pub mod load;
 pub mod pki;
 pub mod port;
 pub mod portolan;
