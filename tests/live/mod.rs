@@ -9,6 +9,7 @@ mod address;
 mod demo;
 mod diagnostics;
 mod docker_route;
+mod last_good;
 mod latency;
 mod swarm_task_labels;
 mod tcp_tls;

@@ -12,5 +12,6 @@ mod reports;
 mod requests;
 mod routing;
 mod settings;
+mod state;
 mod swap;
 mod tls;
