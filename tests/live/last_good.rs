@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use portolan::control::ca::InternalCa;
@@ -19,8 +19,16 @@ use crate::support::http::get_plain;
 use crate::support::portolan::Portolan;
 use crate::support::wait::{eventually, throughout};
 
+/// What each of these does to an engine or a disk would be the others' noise.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn with_the_engine_away_a_killed_proxy_comes_back_with_what_it_served() {
+    let _alone = alone();
     let Some(engine) = Engine::alone("away", "portolan1", "10.214.0.1/24") else { return };
     let mut portolan = Portolan::beside(engine);
     let web = |name: &str| {
@@ -84,6 +92,7 @@ fn with_the_engine_away_a_killed_proxy_comes_back_with_what_it_served() {
 #[test]
 fn an_engine_that_is_found_by_itself_is_on_while_a_snapshot_of_it_is_there() {
     let Some(engine) = Engine::shared() else { return };
+    let _alone = alone();
     // Nothing in the settings: the standard place, which is free in the enclosure.
     let standard = Path::new("/var/run/docker.sock");
     if standard.exists() {
@@ -119,26 +128,25 @@ const KILLS: u32 = 100;
 #[test]
 fn a_proxy_that_is_killed_at_a_hundred_moments_of_a_busy_engine_leaves_state_that_loads() {
     let Some(engine) = Engine::shared() else { return };
+    let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let routes = dir.path().join("routes.d");
     std::fs::create_dir(&routes).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let changes = Arc::new(AtomicU32::new(0));
-    let containers: Vec<_> = (0..2)
-        .map(|lane| {
-            let (stop, changes) = (stop.clone(), changes.clone());
-            std::thread::spawn(move || {
-                for n in 0.. {
-                    if stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let name = format!("busy-{lane}-{n}");
-                    let _one = Container::named(engine, &name).label("portolan.host", &format!("{name}.test")).start();
-                    changes.fetch_add(1, Ordering::Relaxed);
+    let containers = std::thread::spawn({
+        let (stop, changes) = (stop.clone(), changes.clone());
+        move || {
+            for n in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    return;
                 }
-            })
-        })
-        .collect();
+                let name = format!("busy-{n}");
+                let _one = Container::named(engine, &name).label("portolan.host", &format!("{name}.test")).start();
+                changes.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
     let files = std::thread::spawn({
         let (stop, staged, routes) = (stop.clone(), dir.path().join("staged"), routes.join("many.json"));
         move || {
@@ -188,7 +196,7 @@ fn a_proxy_that_is_killed_at_a_hundred_moments_of_a_busy_engine_leaves_state_tha
     let loaded = portolan.problems().into_iter().filter(|problem| problem["reason"] == "Unreadable");
     assert_eq!(loaded.collect::<Vec<_>>(), Vec::<Value>::new());
     stop.store(true, Ordering::Relaxed);
-    containers.into_iter().for_each(|one| one.join().unwrap());
+    containers.join().unwrap();
     files.join().unwrap();
     let changes = changes.load(Ordering::Relaxed);
     announce(&format!(
