@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Runs every case of a stage. `print` makes the output of an input file, with the input's lists reversed or not.
 pub fn check(stage: &str, at_least: usize, print: impl Fn(&Path, bool) -> String) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(stage);
-    let mut cases: Vec<PathBuf> =
-        std::fs::read_dir(&root).expect("cases").map(|entry| entry.expect("entry").path()).collect();
-    cases.sort();
+    let cases = cases(stage);
     assert!(cases.len() >= at_least, "the cases are not where they should be: {cases:?}");
     let write = std::env::var("PORTOLAN_GOLDEN").is_ok_and(|mode| mode == "write");
     let mut differ = Vec::new();
@@ -25,4 +22,13 @@ pub fn check(stage: &str, at_least: usize, print: impl Fn(&Path, bool) -> String
         }
     }
     assert!(differ.is_empty(), "not as golden (PORTOLAN_GOLDEN=write writes them anew):\n{}", differ.join("\n"));
+}
+
+/// The cases of a stage, sorted.
+pub fn cases(stage: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(stage);
+    let mut cases: Vec<PathBuf> =
+        std::fs::read_dir(&root).expect("cases").map(|entry| entry.expect("entry").path()).collect();
+    cases.sort();
+    cases
 }

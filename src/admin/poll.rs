@@ -20,7 +20,7 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::report;
+use super::report::{self, ProblemReport};
 use crate::control::view::View;
 
 /// A watcher that hears nothing for so long is told that nothing has changed, so that it knows somebody is there.
@@ -82,7 +82,10 @@ impl AdminState {
             Listing::Services => serde_json::to_vec(&report::services(&view.desired)),
             Listing::Certificates => serde_json::to_vec(&view.certificates()),
             Listing::Providers => serde_json::to_vec(&view.providers),
-            Listing::Problems => serde_json::to_vec(&*view.findings),
+            Listing::Problems => {
+                let problems: Vec<_> = view.findings.iter().map(ProblemReport::from).collect();
+                serde_json::to_vec(&problems)
+            }
         }?;
         let mut hasher = DefaultHasher::new();
         hasher.write(&body);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::model::{Denial, Diagnostic, ObjectId, Phase, Reason};
+use crate::model::{Denial, Diagnostic, ObjectId, Phase, Reason, Severity};
 use crate::reconcile::{Action, Claim, Desired, DesiredRoute, ServiceFacts};
 
 pub use crate::control::view::{CertificateKind, CertificateReport};
@@ -82,6 +82,33 @@ impl From<Phase> for EndpointState {
         match phase {
             Phase::Ready => EndpointState::Ready,
             Phase::Draining => EndpointState::Draining,
+        }
+    }
+}
+
+/// A finding with its ids and places as people write them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProblemReport {
+    pub severity: Severity,
+    pub subject: String,
+    pub reason: Reason,
+    pub field: Option<Arc<str>>,
+    pub origin: String,
+    pub detail: String,
+    pub related: Vec<String>,
+}
+
+impl From<&Diagnostic> for ProblemReport {
+    fn from(finding: &Diagnostic) -> ProblemReport {
+        let Diagnostic { severity, subject, reason, field, origin, detail, related } = finding;
+        ProblemReport {
+            severity: *severity,
+            subject: subject.to_string(),
+            reason: *reason,
+            field: field.clone(),
+            origin: origin.to_string(),
+            detail: detail.clone(),
+            related: related.iter().map(ObjectId::to_string).collect(),
         }
     }
 }

@@ -44,7 +44,7 @@ pub fn ca_root(settings: &Settings, issuer: Option<&str>) -> anyhow::Result<Exit
 
 pub fn whoami(listen: ListenAddress, name: Option<String>) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
-        let listener = super::listen("whoami", listen).await?;
+        let listener = super::listen("whoami", listen)?;
         let stop = CancellationToken::new();
         let signals = super::Signals::listen()?;
         tokio::select! {

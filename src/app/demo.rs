@@ -49,7 +49,8 @@ pub fn demo() -> anyhow::Result<ExitCode> {
         let loaded = config::load(Some(&file), std::iter::empty(), &[])?;
         let state_dir = loaded.settings.state_dir.clone();
         let admin = loaded.settings.admin.address.from_here();
-        let running = Running::start(loaded).await?;
+        // Its settings are nobody's to change.
+        let (running, _reload) = Running::start(loaded).await?;
         running.wait_until_ready().await?;
 
         let ca = dir.0.join("root.pem");

@@ -1,12 +1,14 @@
 //! The composition root: which parts make up a running proxy, and in which order they start and stop.
 //!
 //! ```text
-//! start  state dir (lock) ─▶ issuers ─▶ status, admin ─▶ settings ─▶ workers ─▶ control ─▶ providers
-//! stop   not ready ─▶ delay ─▶ accept no more, finish ─▶ deadline ─▶ exit code 0
+//! start  state dir (lock) ─▶ issuers ─▶ status, admin ─▶ settings ─▶ providers ─▶ workers ─▶ control ─▶ reload
+//! stop   not ready ─▶ delay ─▶ accept no more, finish ─▶ deadline ─▶ last good snapshots, log ─▶ exit code 0
 //! ```
 
 mod commands;
 mod demo;
+mod providers;
+mod reload;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -19,40 +21,44 @@ use anyhow::{Context, anyhow, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
 use crate::admin::api::AdminState;
 use crate::admin::status::StatusState;
 use crate::config::Loaded;
-use crate::config::settings::{AccessLogSettings, Settings};
-use crate::control::ca::{InternalCa, LEAF_LIFE};
-use crate::control::leaves::LeafStore;
-use crate::control::state::{StateDir, StateView};
+use crate::config::settings::{AccessLogFormat, AccessLogSettings, Settings, ShutdownSettings};
+use crate::control::last_good::LastGood;
+use crate::control::state::StateDir;
 use crate::control::view::View;
 use crate::control::{Control, ControlSetup};
+use crate::model::Provider;
 use crate::model::diagnostic::Reason;
-use crate::model::id::Name;
 use crate::model::listener::ListenAddress;
-use crate::model::{self, Provider};
-use crate::provider::docker::Docker;
-use crate::provider::file::File;
 use crate::provider::{self, Board, SnapshotSink};
-use crate::proxy::{WorkerSetup, Workers};
+use crate::proxy::{Manners, WorkerSetup, Workers, bind_alone};
 use crate::table::LiveTable;
 use crate::telemetry::{AccessLog, Metrics, logs};
 
 pub use commands::{ca_root, health, list, watch, whoami};
 pub use demo::demo;
+use providers::Providers;
+use reload::Reload;
+
+/// For the last good snapshots at the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Runs the proxy until a signal ends it.
 pub fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let Settings { log, .. } = &loaded.settings;
-    logs::init(log.level, log.format, std::io::stderr().is_terminal()).map_err(|why| anyhow!(why))?;
+    let verbosity = logs::init(log.level, log.format, std::io::stderr().is_terminal()).map_err(|why| anyhow!(why))?;
     let runtime = control_runtime()?;
     runtime.block_on(async {
         let signals = Signals::listen()?;
-        let running = Running::start(loaded).await?;
+        let hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+        let (running, reload) = Running::start(loaded).await?;
+        tokio::spawn(reload.follow(hangup, verbosity, running.stop.clone()));
         tokio::select! {
             ready = running.wait_until_ready() => {
                 ready?;
@@ -74,12 +80,14 @@ fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// A proxy that has been started.
 struct Running {
-    settings: Settings,
+    shutdown: watch::Receiver<ShutdownSettings>,
     workers: Workers,
     view: watch::Receiver<Arc<View>>,
     /// Held, because control ends with the last who can write on it, and there may be no provider that does.
     _board: Arc<watch::Sender<Board>>,
-    access_log: Option<AccessLog>,
+    access_log: AccessLog,
+    /// Writes the last good snapshots.
+    last_words: JoinHandle<()>,
     /// Ends what has no connections: providers, control, admin.
     stop: CancellationToken,
     /// Ends accepting; connections are finished.
@@ -89,27 +97,29 @@ struct Running {
 }
 
 impl Running {
-    async fn start(loaded: Loaded) -> anyhow::Result<Running> {
+    /// What follows the settings is left to the caller to spawn.
+    async fn start(loaded: Loaded) -> anyhow::Result<(Running, Reload)> {
         let settings = loaded.settings.clone();
-        let state = StateDir::open(&settings.state_dir)?;
-        let issuers = issuers(&settings, &state)?;
+        let state = Arc::new(StateDir::open(&settings.state_dir)?);
+        let tuning = reload::tuning(&settings, &state, &BTreeMap::new()).map_err(|(_, error)| error)?;
+        let (tuning, tuned) = watch::channel(tuning);
         let metrics = Metrics::new();
-        let access_log = match &settings.access_log {
-            AccessLogSettings { enabled: false, .. } => None,
-            AccessLogSettings { enabled: true, format } => Some(AccessLog::open(*format).context("the access log")?),
-        };
-        if let Some(log) = &access_log {
-            metrics.follow_access_log(log);
-        }
-        let status = listen("status", settings.status.address).await?;
-        let api = listen("admin", settings.admin.address).await?;
+        let access_log = AccessLog::open(format(&settings.access_log)).context("the access log")?;
+        metrics.follow_access_log(&access_log);
+        let status = listen("status", settings.status.address)?;
+        let api = listen("admin", settings.admin.address)?;
 
         let (stop, drain, leaving) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let live = LiveTable::default();
         let (board, words) = watch::channel(Board::new());
         let board = Arc::new(board);
-        SnapshotSink::open(Provider::Settings, board.clone()).live(provider::settings::snapshot(&loaded));
-        start_providers(&settings, &board, &stop);
+        let sink = SnapshotSink::open(Provider::Settings, board.clone());
+        sink.live(provider::settings::snapshot(&loaded));
+        let last_good = LastGood::new(state.clone());
+        let kept = last_good.faults();
+        let mut providers = Providers::new(board.clone(), last_good.clone(), stop.clone());
+        providers.apply(&settings.providers).await;
+        let last_words = tokio::spawn(last_good.follow(board.subscribe(), stop.clone()));
 
         let workers = match settings.workers {
             0 => std::thread::available_parallelism().map_or(1, NonZero::get),
@@ -119,21 +129,21 @@ impl Running {
         let setup = ControlSetup {
             board: words,
             live: live.clone(),
-            state,
-            issuers,
-            default_issuers: settings.default_issuers.iter().map(|name| Name::normalised(name)).collect(),
-            default_certificate: settings.default_certificate.as_deref().map(Name::normalised),
+            state: state.clone(),
+            kept,
+            tuning: tuned,
             metrics: metrics.clone(),
             workers,
             bound: sockets,
             leaving: leaving.clone(),
         };
         let (control, view) = Control::new(setup)?;
+        let manners = Arc::new(Manners::new(settings.reason_header, settings.shutdown.deadline.0));
         let setup = WorkerSetup {
             live,
             metrics: metrics.clone(),
             access_log: access_log.clone(),
-            reason_header: settings.reason_header,
+            manners: manners.clone(),
             stop: drain.clone(),
             bound,
         };
@@ -142,7 +152,22 @@ impl Running {
         tokio::spawn(control.run(stop.clone()));
         tokio::spawn(admin::status::serve(status, StatusState { view: view.clone(), metrics }, stop.clone()));
         tokio::spawn(admin::api::serve(api, AdminState::new(view.clone()), stop.clone()));
-        Ok(Running { settings, workers, view, _board: board, access_log, stop, drain, leaving })
+        let (shutdown, current) = watch::channel(settings.shutdown.clone());
+        let reload = Reload {
+            loaded,
+            started: settings,
+            state,
+            sink,
+            tuning,
+            providers,
+            manners,
+            access_log: access_log.clone(),
+            shutdown,
+            faults: Vec::new(),
+        };
+        let running =
+            Running { shutdown: current, workers, view, _board: board, access_log, last_words, stop, drain, leaving };
+        Ok((running, reload))
     }
 
     /// Until everything that is on has answered, or a listener cannot be opened: then there is no proxy to run.
@@ -170,7 +195,8 @@ impl Running {
     }
 
     async fn stop(mut self, signals: Signals) {
-        let (delay, deadline) = (self.settings.shutdown.delay.0, self.settings.shutdown.deadline.0);
+        let ShutdownSettings { delay, deadline } = self.shutdown.borrow().clone();
+        let (delay, deadline) = (delay.0, deadline.0);
         self.leaving.cancel();
         tracing::info!(delay = ?delay, deadline = ?deadline, "stopping; a second signal ends at once");
         let orderly = async {
@@ -185,59 +211,25 @@ impl Running {
             () = signals.reach(2) => tracing::warn!("second signal; what is still under way is cut off"),
         }
         self.stop.cancel();
-        if let Some(log) = self.access_log.take() {
-            let settled = tokio::task::spawn_blocking(move || log.settle(Duration::from_secs(1)));
-            let _ = settled.await;
+        // A disk that takes nothing must not keep the process.
+        if tokio::time::timeout(LAST_WORDS, &mut self.last_words).await.is_err() {
+            tracing::warn!("the last good snapshots are not written: the disk is too slow");
         }
+        let log = self.access_log;
+        // A reader that is gone has nothing more to read.
+        let _ = tokio::task::spawn_blocking(move || log.settle(Duration::from_secs(1))).await;
         tracing::info!("stopped");
     }
 }
 
-fn issuers(settings: &Settings, state: &StateView) -> anyhow::Result<BTreeMap<Name, Arc<LeafStore>>> {
-    settings
-        .issuers
-        .iter()
-        .filter(|(_, issuer)| issuer.internal.is_some())
-        .map(|(name, _)| {
-            let ca = InternalCa::open(&state.issuer_dir(name), name)?;
-            Ok((Name::normalised(name), Arc::new(LeafStore::new(Arc::new(ca), LEAF_LIFE))))
-        })
-        .collect()
+/// `None` is off.
+fn format(settings: &AccessLogSettings) -> Option<AccessLogFormat> {
+    let AccessLogSettings { enabled, format } = settings;
+    enabled.then_some(*format)
 }
 
-async fn listen(what: &str, address: ListenAddress) -> anyhow::Result<TcpListener> {
-    let bound = match address.ip {
-        Some(ip) => TcpListener::bind((ip, address.port)).await,
-        None => match TcpListener::bind((std::net::Ipv6Addr::UNSPECIFIED, address.port)).await {
-            Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
-                TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, address.port)).await
-            }
-            bound => bound,
-        },
-    };
-    bound.with_context(|| format!("{what}: cannot listen on {address}; free it or set {what}.address"))
-}
-
-fn start_providers(settings: &Settings, board: &Arc<watch::Sender<Board>>, stop: &CancellationToken) {
-    let providers = &settings.providers;
-    match &providers.docker {
-        Some(docker) => {
-            tracing::info!(endpoint = docker.endpoint, "provider docker: on by the settings");
-            provider::supervise(Docker::new(docker.clone(), false), board, stop.clone());
-        }
-        None if providers.off.contains(&model::Provider::Docker) => tracing::info!("provider docker: off"),
-        None => {
-            tracing::info!("provider docker: on while its socket is there");
-            provider::supervise(Docker::new(Default::default(), true), board, stop.clone());
-        }
-    }
-    match &providers.file {
-        Some(file) => {
-            tracing::info!(path = %file.path.display(), "provider file: on by the settings");
-            provider::supervise(File::new(file.clone()), board, stop.clone());
-        }
-        None => tracing::info!("provider file: off; set providers.file.path"),
-    }
+fn listen(what: &str, address: ListenAddress) -> anyhow::Result<TcpListener> {
+    bind_alone(address).map_err(|why| anyhow!("{what}: {why}; free it or set {what}.address"))
 }
 
 /// The two signals that end the proxy.

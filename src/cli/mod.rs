@@ -106,7 +106,8 @@ fn schema(of: Described) -> anyhow::Result<ExitCode> {
     print(&format!("{schema:#}\n"))
 }
 
-/// The address given, else what the settings of this place say: the same file and variables that `run` reads here.
+/// The address given, else what the settings of this place say: the same file and variables that `run` reads here. A
+/// file that cannot be used is no reason to leave the proxy unasked: it runs on, and knows what is wrong.
 fn address(
     given: Option<SocketAddr>,
     config: Option<&Path>,
@@ -115,7 +116,13 @@ fn address(
 ) -> anyhow::Result<SocketAddr> {
     match given {
         Some(address) => Ok(address),
-        None => Ok(of(&config::partial(config, environment(), &[section])?).from_here()),
+        None => {
+            let settings = config::partial(config, environment(), &[section]).unwrap_or_else(|error| {
+                eprintln!("portolan: {error}\nportolan: going by the environment and the defaults alone");
+                config::without_file(environment())
+            });
+            Ok(of(&settings).from_here())
+        }
     }
 }
 

@@ -43,12 +43,7 @@ pub(super) fn not_built(consequence: &str) -> String {
 impl Review<'_> {
     /// Of the value at a path, or of what comes nearest to it.
     pub fn origin(&self, path: &[&str]) -> Origin {
-        let mut at = self.tree;
-        for key in path {
-            let Some(below) = at.entries().iter().find(|entry| entry.key == *key) else { break };
-            at = &below.value;
-        }
-        at.origin.clone()
+        self.tree.nearest(path).origin.clone()
     }
 
     pub fn refuse(&mut self, path: &[&str], why: impl Into<String>) {

@@ -15,6 +15,7 @@ use super::layer::{self, Layers, PREFIX};
 use super::read::{self, Fault, What};
 use super::settings::Settings;
 use super::tree::{Node, Tree};
+use super::whole::{self, Doubt};
 use super::yaml;
 use crate::model::{Diagnostic, Listener, Origin};
 
@@ -32,8 +33,15 @@ pub struct Loaded {
     pub findings: Vec<Diagnostic>,
     /// The file that was read, if there was one.
     pub file: Option<PathBuf>,
+    /// What it said.
+    text: Option<String>,
+    /// The settings, with the place of each value.
+    tree: Tree,
     inputs: Inputs,
 }
+
+/// Reads one of the files that settings may stand in.
+pub type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 
 /// What the settings were asked from, so that they can be asked again.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,10 +53,32 @@ struct Inputs {
 
 impl Loaded {
     /// The same command line and environment, and the file as it is now. Where none was named, one that has appeared
-    /// since is read.
-    pub fn again(&self) -> Result<Loaded, LoadError> {
-        let Inputs { file, env, flags } = &self.inputs;
-        load(file.as_deref(), env.iter().cloned(), flags)
+    /// since is read. A file that is gone, empty or cut off is at fault: what it said is not taken back by that.
+    pub fn again(&self, read: ReadFile<'_>) -> Result<Loaded, LoadError> {
+        let Inputs { file, env: _, flags: _ } = &self.inputs;
+        let found = find(file.as_deref(), self.file.as_deref(), read)?;
+        if let Some((path, text)) = &found {
+            let last = self.text.as_deref().filter(|_| self.file.as_ref() == Some(path));
+            match whole::doubt(text, last) {
+                None => {}
+                Some(Doubt::Empty) => {
+                    let why = "it is empty; write a comment into it to go back to the defaults";
+                    return Err(unusable(path, 0, 0, why.into()));
+                }
+                Some(Doubt::CutOff) => return Err(unusable(path, 0, 0, whole::CUT_OFF.into())),
+            }
+        }
+        assemble(found, self.inputs.clone())
+    }
+
+    /// Every file that settings may come from.
+    pub fn places(&self) -> Vec<PathBuf> {
+        places(self.inputs.file.as_deref()).into_iter().map(Path::to_path_buf).collect()
+    }
+
+    /// Where the value at a path was written, or what comes nearest to it.
+    pub fn origin(&self, path: &[&str]) -> Origin {
+        self.tree.nearest(path).origin.clone()
     }
 }
 
@@ -76,13 +106,14 @@ pub fn load(
         env: env.filter(|(variable, _)| variable.starts_with(PREFIX)).collect(),
         flags: flags.to_vec(),
     };
-    assemble(find(file)?, inputs)
+    assemble(find(file, None, &|path| std::fs::read(path))?, inputs)
 }
 
 /// All that follows from what was found: nothing outside is asked any more.
-fn assemble(found: Option<(PathBuf, Tree)>, inputs: Inputs) -> Result<Loaded, LoadError> {
-    let (file, tree) = found.map_or((None, None), |(path, tree)| (Some(path), Some(tree)));
-    let mut layers = lay(tree, inputs.env.iter().cloned(), &inputs.flags);
+fn assemble(found: Option<(PathBuf, String)>, inputs: Inputs) -> Result<Loaded, LoadError> {
+    let file_tree = found.as_ref().map(|(path, text)| parse(path, text)).transpose()?;
+    let (file, text) = found.unzip();
+    let mut layers = lay(file_tree, inputs.env.iter().cloned(), &inputs.flags);
     let mut settings = read_all(&mut layers);
     settings.providers.off = std::mem::take(&mut layers.off);
     let Layers { tree, objects, mut faults, mut findings, .. } = layers;
@@ -95,7 +126,7 @@ fn assemble(found: Option<(PathBuf, Tree)>, inputs: Inputs) -> Result<Loaded, Lo
         return Err(LoadError { faults });
     }
     findings.extend(verdict.findings);
-    Ok(Loaded { settings, listeners: verdict.listeners, objects, findings, file, inputs })
+    Ok(Loaded { settings, listeners: verdict.listeners, objects, findings, file, text, tree, inputs })
 }
 
 /// For commands that need to know where things are, and are asked most when something is wrong: as many of the settings
@@ -105,12 +136,19 @@ pub fn partial(
     env: impl Iterator<Item = (String, String)>,
     needed: &[&str],
 ) -> Result<Settings, LoadError> {
-    let mut layers = lay(find(file)?.map(|(_, tree)| tree), env, &[]);
+    let found = find(file, None, &|path| std::fs::read(path))?;
+    let mut layers = lay(found.map(|(path, text)| parse(&path, &text)).transpose()?, env, &[]);
     let mut settings = read_all(&mut layers);
     settings.providers.off = std::mem::take(&mut layers.off);
     let touches = |fault: &Fault| fault.path.first().is_some_and(|section| needed.contains(&section.as_str()));
     let faults: Vec<Fault> = layers.faults.into_iter().filter(touches).collect();
     if faults.is_empty() { Ok(settings) } else { Err(LoadError { faults }) }
+}
+
+/// What the environment alone says: for commands that ask a running proxy what is wrong, when it is the file that is.
+pub fn without_file(env: impl Iterator<Item = (String, String)>) -> Settings {
+    let mut layers = lay(None, env, &[]);
+    read_all(&mut layers)
 }
 
 fn lay(file: Option<Tree>, env: impl Iterator<Item = (String, String)>, flags: &[(String, String)]) -> Layers {
@@ -126,13 +164,20 @@ fn lay(file: Option<Tree>, env: impl Iterator<Item = (String, String)>, flags: &
     layers
 }
 
-/// A file that was named must be there; one that was not may be.
-fn find(named: Option<&Path>) -> Result<Option<(PathBuf, Tree)>, LoadError> {
-    let places: Vec<&Path> = named.map_or_else(|| PLACES.iter().map(Path::new).collect(), |path| vec![path]);
-    for path in places {
-        match std::fs::read_to_string(path) {
-            Ok(text) => return Ok(Some((path.to_path_buf(), parse(path, &text)?))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {}
+fn places(named: Option<&Path>) -> Vec<&Path> {
+    named.map_or_else(|| PLACES.iter().map(Path::new).collect(), |path| vec![path])
+}
+
+/// A file that was named must be there, and one that is in force; another may be.
+fn find(
+    named: Option<&Path>,
+    in_force: Option<&Path>,
+    read: ReadFile<'_>,
+) -> Result<Option<(PathBuf, String)>, LoadError> {
+    for path in places(named) {
+        match read(path).and_then(|bytes| String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))) {
+            Ok(text) => return Ok(Some((path.to_path_buf(), text))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() && in_force != Some(path) => {}
             Err(error) => return Err(unusable(path, 0, 0, format!("cannot be read: {error}"))),
         }
     }
@@ -245,8 +290,7 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
         };
         let file = PathBuf::from("portolan.yaml");
         let inputs = Inputs { file: Some(file.clone()), env: own(env), flags: own(flags) };
-        parse(&file, yaml)
-            .and_then(|tree| assemble(Some((file, tree)), inputs))
+        assemble(Some((file, yaml.to_string())), inputs)
             .map_err(|error| error.faults.iter().map(Fault::to_string).collect())
     }
 
@@ -503,10 +547,48 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
         let env = [("PORTOLAN_STATE_DIR".to_string(), "/s".to_string())];
         let flags = [("log.level".to_string(), "debug".to_string())];
         let loaded = load(Some(&file), env.into_iter(), &flags).expect("valid");
-        assert_eq!(loaded.again(), Ok(loaded.clone()));
+        let again = |loaded: &Loaded| loaded.again(&|path: &Path| std::fs::read(path));
+        assert_eq!(again(&loaded), Ok(loaded.clone()));
         std::fs::write(&file, "workers: 2").expect("written");
-        let again = loaded.again().expect("valid");
-        assert_eq!((again.settings.workers, again.settings.state_dir), (2, PathBuf::from("/s")));
+        let next = again(&loaded).expect("valid");
+        assert_eq!((next.settings.workers, next.settings.state_dir.clone()), (2, PathBuf::from("/s")));
+        assert_eq!(next.origin(&["workers"]).to_string(), format!("{}:1:10", file.display()));
+        assert_eq!(next.origin(&["state_dir"]).to_string(), "environment variable PORTOLAN_STATE_DIR");
+    }
+
+    #[test]
+    fn a_file_that_goes_or_shrinks_takes_nothing_back() {
+        let at = |path: &str| PathBuf::from(path);
+        let files = |files: &[(&str, &str)]| -> Vec<(PathBuf, Vec<u8>)> {
+            files.iter().map(|(path, text)| (at(path), text.as_bytes().to_vec())).collect()
+        };
+        let again = |loaded: &Loaded, there: &[(&str, &str)]| {
+            let there = files(there);
+            loaded.again(&|path: &Path| {
+                let found = there.iter().find(|(known, _)| known == path);
+                found.map(|(_, bytes)| bytes.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
+            })
+        };
+        let inputs = Inputs { file: None, env: Vec::new(), flags: Vec::new() };
+        let none = assemble(None, inputs).expect("the defaults");
+        assert_eq!(again(&none, &[]), Ok(none.clone()));
+        let etc =
+            again(&none, &[("/etc/portolan/portolan.yaml", "workers: 1\nlog: { level: warn }\n")]).expect("valid");
+        assert_eq!(etc.settings.workers, 1, "one that appears is read");
+        for (there, why) in [
+            (&[][..], "cannot be read: entity not found"),
+            (&[("/etc/portolan/portolan.yaml", " ")], "is empty"),
+            (&[("/etc/portolan/portolan.yaml", "workers: 1\n")], "still being written"),
+        ] {
+            let error = again(&etc, there).expect_err(why).to_string();
+            assert!(error.contains(why) && error.contains("/etc/portolan/portolan.yaml"), "{error}");
+        }
+        assert!(again(&etc, &[("/etc/portolan/portolan.yaml", "# none\n")]).is_ok(), "comments are a word");
+        let here = again(&etc, &[("portolan.yaml", "workers: 2\n"), ("/etc/portolan/portolan.yaml", "")]);
+        let here = here.expect("the nearer one is read, as at a start");
+        assert_eq!(here.settings.workers, 2);
+        let error = again(&here, &[("/etc/portolan/portolan.yaml", "workers: 3\n")]).expect_err("gone");
+        assert!(error.to_string().contains("portolan.yaml: cannot be read"), "{error}");
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub mod schema;
 pub mod settings;
 pub mod shape;
 pub mod tree;
+pub mod whole;
 pub mod yaml;
 
-pub use load::{LoadError, Loaded, load, partial};
+pub use load::{LoadError, Loaded, load, partial, without_file};
 pub use settings::Settings;

@@ -56,6 +56,16 @@ impl Tree {
         self.entries().iter().find(|entry| spells(&entry.key, key)).map(|entry| &entry.value)
     }
 
+    /// What is at a path of keys in their one spelling, or comes nearest to it from above.
+    pub fn nearest(&self, path: &[&str]) -> &Tree {
+        let mut at = self;
+        for key in path {
+            let Some(below) = at.entries().iter().find(|entry| entry.key == *key) else { break };
+            at = &below.value;
+        }
+        at
+    }
+
     /// Takes a field out, under any of its spellings.
     pub fn take(&mut self, key: &str) -> Option<Entry> {
         let Node::Map(entries) = &mut self.node else { return None };

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::material::file::Content;
 use crate::model::certificate::Certificate;
 use crate::model::diagnostic::{Diagnostic, Reason};
@@ -24,11 +26,13 @@ struct Loaded {
 }
 
 impl Certificates {
-    /// Reads what changed. Returns whether any certificate is another one now, and what is wrong with the rest.
+    /// Reads what changed. Returns whether any certificate is another one now, what is wrong with the rest, and what the
+    /// owners of those in force should know `now`.
     pub fn refresh(
         &mut self,
         named: &BTreeMap<ObjectId, Certificate>,
         files: &BTreeMap<PathBuf, Content>,
+        now: Timestamp,
     ) -> (bool, Vec<Diagnostic>) {
         let before = self.loaded.len();
         self.loaded.retain(|id, _| named.contains_key(id));
@@ -47,6 +51,12 @@ impl Certificates {
                     findings.push(Diagnostic::error(id.clone(), Reason::CertificateInvalid, origin, detail));
                 }
             }
+            let warnings = self.loaded.get(id).map(|loaded| loaded.certificate.warnings(now));
+            findings.extend(warnings.into_iter().flatten().map(|warning| {
+                let detail = format!("{}: {warning}", certificate.cert_file.display());
+                let origin = certificate.origin.clone();
+                Diagnostic::warning(id.clone(), Reason::CertificateInvalid, origin, detail)
+            }));
         }
         (changed, findings)
     }
@@ -74,5 +84,48 @@ impl Certificates {
         let loaded = load_certified_key(&chain, &key).map_err(|why| format!("{chain_file}, {key_file}: {why}"))?;
         self.loaded.insert(id.clone(), Loaded { chain, key, certificate: Arc::new(loaded) });
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Kind, Origin, Provider, Source};
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_that_is_in_force_is_a_finding() {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).expect("no names");
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        let chain = params.self_signed(&key).expect("signed").pem();
+        let id = ObjectId::new(&Source::new(Provider::Settings, None), Kind::Certificate, "shop");
+        let certificate = Certificate {
+            id: id.clone(),
+            origin: Origin::File { path: "portolan.yaml".into(), line: 7, column: 3 },
+            cert_file: "/c.pem".into(),
+            key_file: "/k.pem".into(),
+            denied: None,
+        };
+        let named = BTreeMap::from([(id.clone(), certificate)]);
+        let files = BTreeMap::from([
+            ("/c.pem".into(), Ok(chain.into_bytes().into())),
+            ("/k.pem".into(), Ok(key.serialize_pem().into_bytes().into())),
+        ]);
+        let mut certificates = Certificates::default();
+        let at = |time: &str| time.parse::<Timestamp>().expect("a time");
+        let mut warned = |now: &str| -> Vec<String> {
+            let (_, findings) = certificates.refresh(&named, &files, at(now));
+            assert!(findings.iter().all(|finding| finding.severity == crate::model::Severity::Warning));
+            findings.iter().map(ToString::to_string).collect()
+        };
+        // Its end comes while nothing else changes.
+        let valid = warned("2020-06-01T00:00:00Z");
+        assert!(valid.len() == 1 && valid[0].contains("subjectAltName"), "{valid:?}");
+        let expired = warned("2022-01-01T00:00:00Z");
+        assert!(expired.len() == 2 && expired.iter().any(|w| w.contains("expired at 2021-01-01")), "{expired:?}");
+        assert!(expired.iter().all(|w| w.contains("portolan.yaml:7:3") && w.contains("/c.pem")), "{expired:?}");
+        assert!(warned("2019-01-01T00:00:00Z").iter().any(|w| w.contains("not valid before")));
+        assert!(certificates.loaded().contains_key(&id), "it is used all the same");
     }
 }

@@ -9,6 +9,7 @@
 pub mod ca;
 mod changes;
 mod durable;
+pub mod last_good;
 pub mod leaves;
 mod materials;
 pub mod state;
@@ -26,6 +27,7 @@ use crate::material::file::FileWatch;
 use crate::model::diagnostic::{Diagnostic, Reason};
 use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
 use crate::model::ledger::Ledger;
+use crate::model::listener::ListenAddress;
 use crate::model::snapshot::{ProviderReport, ProviderState, Snapshot};
 use crate::model::{Origin, diagnostic};
 use crate::provider::Board;
@@ -45,16 +47,36 @@ use view::{CertificateReport, View};
 pub struct ControlSetup {
     pub board: watch::Receiver<Board>,
     pub live: LiveTable,
-    pub state: StateDir,
-    pub issuers: BTreeMap<Name, Arc<LeafStore>>,
-    pub default_issuers: Vec<Name>,
-    /// A name under `certificates`.
-    pub default_certificate: Option<Name>,
+    pub state: Arc<StateDir>,
+    /// What is wrong with the snapshots on disk.
+    pub kept: watch::Receiver<BTreeMap<Provider, Diagnostic>>,
+    /// Changed under the lock of the board, so that both are read as of one moment.
+    pub tuning: watch::Receiver<Tuning>,
     pub metrics: Arc<Metrics>,
     pub workers: usize,
     pub bound: mpsc::UnboundedReceiver<Bound>,
     /// Cancelled when the proxy is about to stop: it still serves, and says that it is not ready.
     pub leaving: CancellationToken,
+}
+
+/// What the settings decide about certificates, and what is no plain data.
+#[derive(Debug, Clone, Default)]
+pub struct Tuning {
+    pub issuers: BTreeMap<Name, Arc<LeafStore>>,
+    /// Tried in order for names that no configured certificate covers.
+    pub default_issuers: Vec<Name>,
+    /// A name under `certificates`.
+    pub default_certificate: Option<Name>,
+}
+
+impl PartialEq for Tuning {
+    fn eq(&self, other: &Tuning) -> bool {
+        let Tuning { issuers, default_issuers, default_certificate } = self;
+        let same = |a: &Arc<LeafStore>, b: Option<&Arc<LeafStore>>| b.is_some_and(|b| Arc::ptr_eq(a, b));
+        issuers.len() == other.issuers.len()
+            && issuers.iter().all(|(name, store)| same(store, other.issuers.get(name)))
+            && (default_issuers, default_certificate) == (&other.default_issuers, &other.default_certificate)
+    }
 }
 
 pub struct Control {
@@ -63,7 +85,7 @@ pub struct Control {
     sticky_key: StickyKey,
     files: FileWatch,
     certificates: Certificates,
-    issuers: BTreeMap<Name, Arc<dyn Issuer>>,
+    tuning: Tuning,
     desired: Arc<Desired>,
     from_reconcile: Vec<Diagnostic>,
     from_compile: Vec<Diagnostic>,
@@ -77,8 +99,9 @@ pub struct Control {
 /// What the workers said of one listener's sockets.
 #[derive(Debug, Default)]
 struct Sockets {
-    open: BTreeSet<usize>,
-    failed: Option<String>,
+    /// By worker.
+    open: BTreeMap<usize, ListenAddress>,
+    failed: BTreeMap<usize, String>,
 }
 
 /// How often leaves are looked through for renewal.
@@ -90,14 +113,12 @@ impl Control {
         let ledger = setup.state.ledger()?;
         let sticky_key = StickyKey(setup.state.sticky_key()?);
         let (view, seen) = watch::channel(Arc::new(View::default()));
-        let issuers =
-            setup.issuers.iter().map(|(name, store)| (name.clone(), store.clone() as Arc<dyn Issuer>)).collect();
         let control = Control {
             ledger,
             sticky_key,
             files: FileWatch::new(),
             certificates: Certificates::default(),
-            issuers,
+            tuning: Tuning::default(),
             desired: Arc::default(),
             from_reconcile: Vec::new(),
             from_compile: Vec::new(),
@@ -120,6 +141,7 @@ impl Control {
             tokio::select! {
                 changed = self.setup.board.changed() => if changed.is_err() { return },
                 () = self.files.changed() => {}
+                Ok(()) = self.setup.kept.changed() => {}
                 Some(bound) = self.setup.bound.recv() => self.heard(bound),
                 () = until(lapse) => {}
                 _ = renewal.tick() => self.renew(),
@@ -133,16 +155,22 @@ impl Control {
     }
 
     fn turn(&mut self) {
-        let board = self.setup.board.borrow_and_update().clone();
+        let (board, tuning) = {
+            let board = self.setup.board.borrow_and_update();
+            (board.clone(), self.setup.tuning.borrow().clone())
+        };
         let snapshots: BTreeMap<Provider, Arc<Snapshot>> =
             board.iter().filter_map(|(provider, state)| Some((*provider, state.snapshot()?.clone()))).collect();
 
+        let unheard: BTreeSet<Provider> =
+            board.iter().filter(|(_, state)| !state.is_heard()).map(|(provider, _)| *provider).collect();
         let started = Instant::now();
         let Outcome { desired, ledger, lapse, findings } = reconcile(Inputs {
             snapshots: &snapshots,
             ledger: &self.ledger,
             now: Timestamp::now(),
-            default_issuers: &self.setup.default_issuers,
+            unheard: &unheard,
+            default_issuers: &tuning.default_issuers,
         });
         self.setup.metrics.observe_reconcile(started.elapsed());
         self.from_reconcile = findings;
@@ -150,10 +178,12 @@ impl Control {
 
         let paths = desired.certificates.values().flat_map(|c| [c.cert_file.clone(), c.key_file.clone()]);
         self.files.set(paths);
-        let (another, findings) = self.certificates.refresh(&desired.certificates, &self.files.current());
+        let (another, findings) =
+            self.certificates.refresh(&desired.certificates, &self.files.current(), Timestamp::now());
         self.from_material = findings;
 
-        let unchanged = *self.desired == desired && !another && self.setup.live.load().generation > 0;
+        let unchanged =
+            *self.desired == desired && self.tuning == tuning && !another && self.setup.live.load().generation > 0;
         if ledger != self.ledger {
             // Before the swap: a host must never be served for a holder that a restart would not know of.
             if let Err(error) = self.setup.state.store_ledger(&ledger) {
@@ -164,6 +194,7 @@ impl Control {
         }
         if !unchanged {
             self.desired = Arc::new(desired);
+            self.tuning = tuning;
             self.swap();
         }
         self.publish(&board);
@@ -172,17 +203,19 @@ impl Control {
     fn swap(&mut self) {
         let started = Instant::now();
         let certificates = self.certificates.loaded();
-        let default = self.setup.default_certificate.as_ref().and_then(|name| {
+        let default = self.tuning.default_certificate.as_ref().and_then(|name| {
             [Provider::Settings, Provider::File]
                 .map(|provider| ObjectId::new(&Source::new(provider, None), Kind::Certificate, name.shared()))
                 .into_iter()
                 .find(|id| certificates.contains_key(id))
         });
+        let tuned = self.tuning.issuers.iter();
+        let issuers = tuned.map(|(name, store)| (name.clone(), store.clone() as Arc<dyn Issuer>)).collect();
         let materials = Materials {
             certificates: &certificates,
-            issuers: &self.issuers,
+            issuers: &issuers,
             default_certificate: default.as_ref(),
-            default_issuers: &self.setup.default_issuers,
+            default_issuers: &self.tuning.default_issuers,
             sticky_key: &self.sticky_key,
         };
         match compile(&self.desired, materials, &self.setup.live.load()) {
@@ -190,7 +223,6 @@ impl Control {
                 self.setup.metrics.observe_compile(started.elapsed());
                 self.setup.metrics.set_table_generation(table.generation);
                 self.from_compile = findings;
-                self.sockets.retain(|name, _| table.listeners.contains_key(name));
                 let live: BTreeSet<&str> = table.routes().iter().map(|route| &*route.label).collect();
                 self.setup.metrics.retain_routes(|route| live.contains(route));
                 self.setup.live.store(table);
@@ -204,14 +236,15 @@ impl Control {
         match bound.result {
             Ok(address) => {
                 tracing::debug!(worker = bound.worker, %address, "listening");
-                sockets.open.insert(bound.worker);
+                sockets.open.insert(bound.worker, address);
+                sockets.failed.remove(&bound.worker);
             }
-            Err(why) => sockets.failed = Some(why),
+            Err(why) => drop(sockets.failed.insert(bound.worker, why)),
         }
     }
 
     fn renew(&mut self) {
-        for store in self.setup.issuers.values() {
+        for store in self.tuning.issuers.values() {
             if let Err(error) = store.renew(Timestamp::now()) {
                 tracing::error!(%error, "a certificate cannot be renewed; trying again in a minute");
             }
@@ -223,11 +256,12 @@ impl Control {
             [&self.from_reconcile, &self.from_compile, &self.from_material].into_iter().flatten().cloned().collect();
         findings.extend(self.sockets.iter().filter_map(|(name, sockets)| {
             let listener = self.desired.listeners.get(name)?;
-            let why = sockets.failed.as_ref()?;
+            let why = sockets.failed.values().next()?;
             let origin = listener.origin.clone();
             Some(Diagnostic::error(listener.id.clone(), Reason::ListenerUnavailable, origin, why.as_str()))
         }));
         findings.extend(board.iter().filter_map(|(provider, state)| silent(*provider, state)));
+        findings.extend(self.setup.kept.borrow_and_update().values().cloned());
         findings.sort();
         findings.dedup();
         self.logged.log(&findings);
@@ -244,7 +278,7 @@ impl Control {
             findings: Arc::new(findings),
             providers,
             configured,
-            issuers: self.setup.issuers.values().cloned().collect(),
+            issuers: self.tuning.issuers.values().cloned().collect(),
             ready: not_ready_because.is_none(),
             not_ready_because,
         };
@@ -255,26 +289,39 @@ impl Control {
         self.view.send_replace(view);
     }
 
-    /// Ready when every provider that is on has answered once and every listener is open on every worker.
+    /// Ready when every provider that is on has answered once, or is known by its last good snapshot, and every listener
+    /// is open on every worker. From then on until the end: what an edit of the settings adds and cannot be had is a
+    /// problem, but no reason to send clients away from all the rest.
     fn not_ready(&self, board: &Board) -> Option<String> {
         if self.setup.leaving.is_cancelled() {
             return Some("shutting down".into());
         }
+        if self.view.borrow().ready {
+            return None;
+        }
         if let Some((provider, _)) = board.iter().find(|(_, state)| state.snapshot().is_none()) {
             return Some(format!("provider {provider} has not answered yet"));
         }
-        self.desired.listeners.keys().find_map(|name| match self.sockets.get(name) {
-            Some(Sockets { failed: Some(why), .. }) => Some(format!("listener {name}: {why}")),
-            Some(sockets) if sockets.open.len() >= self.setup.workers => None,
-            _ => Some(format!("listener {name} is being opened")),
+        self.desired.listeners.iter().find_map(|(name, listener)| {
+            let sockets = self.sockets.get(name);
+            if let Some(why) = sockets.and_then(|sockets| sockets.failed.values().next()) {
+                return Some(format!("listener {name}: {why}"));
+            }
+            let open = |sockets: &Sockets| sockets.open.values().filter(|at| **at == listener.address).count();
+            let all = sockets.is_some_and(|sockets| open(sockets) >= self.setup.workers);
+            (!all).then(|| format!("listener {name} is being opened"))
         })
     }
 }
 
 fn silent(provider: Provider, state: &ProviderState) -> Option<Diagnostic> {
-    let ProviderState::Stale { last, why, .. } = state else { return None };
+    let ProviderState::Stale { last, why, restored, .. } = state else { return None };
     let subject = ObjectId::new(&Source::new(provider, None), Kind::Provider, provider.as_str());
-    let kept = if last.is_some() { "its last good state stays in force" } else { "it has never answered" };
+    let kept = match (last, restored) {
+        (Some(_), Some(at)) => format!("what is served is its last good snapshot, of {at}"),
+        (Some(_), None) => "its last good state stays in force".to_string(),
+        (None, _) => "it has never answered".to_string(),
+    };
     let detail = format!("{why}; {kept}");
     Some(Diagnostic::error(subject, diagnostic::Reason::ProviderUnavailable, Origin::Default, detail))
 }

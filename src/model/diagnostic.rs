@@ -95,6 +95,7 @@ pub enum Reason {
     CertificateInvalid,
     ListenerUnavailable,
     ProviderUnavailable,
+    NeedsRestart,
     Ignored,
 }
 
@@ -126,6 +127,7 @@ impl Reason {
             Reason::CertificateInvalid => "CertificateInvalid",
             Reason::ListenerUnavailable => "ListenerUnavailable",
             Reason::ProviderUnavailable => "ProviderUnavailable",
+            Reason::NeedsRestart => "NeedsRestart",
             Reason::Ignored => "Ignored",
         }
     }
@@ -138,20 +140,17 @@ impl fmt::Display for Reason {
 }
 
 /// One finding about one object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Diagnostic {
     pub severity: Severity,
-    #[serde(serialize_with = "as_text::serialize")]
     pub subject: ObjectId,
     pub reason: Reason,
     /// The field as a path in the schema, `mtls` or `allow.0.dns`; absent where no one field is to blame.
     pub field: Option<Arc<str>>,
-    #[serde(serialize_with = "as_text::serialize")]
     pub origin: Origin,
     /// What is wrong and what to do, in one or two sentences.
     pub detail: String,
     /// The other side of a conflict.
-    #[serde(serialize_with = "list_as_text::serialize")]
     pub related: Vec<ObjectId>,
 }
 
@@ -209,22 +208,5 @@ impl Denial {
             other => other,
         };
         Denial::new(reason, diagnostic.detail.as_str())
-    }
-}
-
-/// Reports show ids and origins as people write them.
-mod as_text {
-    use serde::Serializer;
-
-    pub fn serialize<T: std::fmt::Display, S: Serializer>(value: &T, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(value)
-    }
-}
-
-mod list_as_text {
-    use serde::Serializer;
-
-    pub fn serialize<T: std::fmt::Display, S: Serializer>(values: &[T], s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(values.iter().map(T::to_string))
     }
 }

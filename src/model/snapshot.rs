@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::certificate::Certificate;
 use super::diagnostic::Diagnostic;
@@ -14,9 +14,11 @@ use super::route::Route;
 use super::service::Service;
 
 /// Everything that one provider wants, in the neutral vocabulary. Order carries no meaning.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     pub provider: Provider,
+    /// The provider's own settings when it said this, filled in by the sink: under others it might say something else.
+    pub under: Arc<str>,
     pub listeners: Vec<Listener>,
     pub routes: Vec<Route>,
     pub services: Vec<Service>,
@@ -32,6 +34,7 @@ impl Snapshot {
     pub fn empty(provider: Provider) -> Snapshot {
         Snapshot {
             provider,
+            under: "".into(),
             listeners: Vec::new(),
             routes: Vec::new(),
             services: Vec::new(),
@@ -43,7 +46,17 @@ impl Snapshot {
     }
 
     pub fn absorb(&mut self, other: Snapshot) {
-        let Snapshot { provider: _, listeners, routes, services, middlewares, certificates, unbuilt, findings } = other;
+        let Snapshot {
+            provider: _,
+            under: _,
+            listeners,
+            routes,
+            services,
+            middlewares,
+            certificates,
+            unbuilt,
+            findings,
+        } = other;
         self.listeners.extend(listeners);
         self.routes.extend(routes);
         self.services.extend(services);
@@ -64,6 +77,8 @@ pub enum ProviderState {
         last: Option<Arc<Snapshot>>,
         since: Timestamp,
         why: Arc<str>,
+        /// When `last` was said, where that was before this process started.
+        restored: Option<Timestamp>,
     },
 }
 
@@ -74,6 +89,15 @@ impl ProviderState {
             ProviderState::Starting => None,
             ProviderState::Live(snapshot) => Some(snapshot),
             ProviderState::Stale { last, .. } => last.as_ref(),
+        }
+    }
+
+    /// Whether what is in force was said to this process, and not to one before it.
+    pub fn is_heard(&self) -> bool {
+        match self {
+            ProviderState::Starting => false,
+            ProviderState::Live(_) => true,
+            ProviderState::Stale { last, restored, .. } => last.is_some() && restored.is_none(),
         }
     }
 

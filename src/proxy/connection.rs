@@ -1,19 +1,23 @@
 //! One client connection: handshake, protocol, and its graceful end.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use crate::model::id::Name;
+use crate::table::TableListener;
 
+use super::drain::Drain;
 use super::forwarded::Vouched;
 use super::handler;
 use super::handshake::{TlsFacts, handshake};
@@ -35,11 +39,17 @@ const MAX_STREAMS: u32 = 256;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
-pub async fn serve(worker: Rc<Worker>, name: Name, stream: TcpStream, peer: SocketAddr, drain: CancellationToken) {
+pub async fn serve(
+    worker: Rc<Worker>,
+    compiled: Arc<TableListener>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    drain: Drain,
+) {
     let _open = worker.open();
+    let name = compiled.listener.name.clone();
     let _counted = worker.metrics.connection(name.as_str());
     let _ = stream.set_nodelay(true);
-    let Some(compiled) = worker.generation().table.listeners.get(&name).cloned() else { return };
     let listener = compiled.listener.clone();
     let local = stream.local_addr().ok();
     let port = listener.public_port.or(local.map(|local| local.port())).unwrap_or(listener.address.port);
@@ -53,7 +63,7 @@ pub async fn serve(worker: Rc<Worker>, name: Name, stream: TcpStream, peer: Sock
     let Some(local) = local else { return };
     let shaken = tokio::select! {
         shaken = timeout(listener.timeouts.handshake.0, handshake(stream, local, &compiled)) => shaken,
-        () = drain.cancelled() => return,
+        () = drain.patience() => return,
     };
     drop(compiled);
     let (stream, facts) = match shaken {
@@ -77,24 +87,33 @@ async fn h1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     connection: Rc<Connection>,
     stream: S,
     header_timeout: std::time::Duration,
-    drain: CancellationToken,
+    drain: Drain,
 ) {
-    let service = service_fn(move |request| handler::handle(connection.clone(), request));
+    let closing = Rc::new(Cell::new(false));
+    let last = closing.clone();
+    let service = service_fn(move |request| {
+        let (connection, last) = (connection.clone(), last.clone());
+        async move {
+            let answer = handler::handle(connection, request).await;
+            answer.map(|mut answer| {
+                if last.get() {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                answer
+            })
+        }
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
         .serve_connection(TokioIo::new(stream), service);
-    let ended = until_drained(served, |served| served.graceful_shutdown(), &drain).await;
+    let ended = drain.end_h1(served, &closing, |served| served.graceful_shutdown()).await;
     if let Err(error) = ended {
         tracing::debug!(%error, "h1 connection ended");
     }
 }
 
-async fn h2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
-    connection: Rc<Connection>,
-    stream: S,
-    drain: CancellationToken,
-) {
+async fn h2<S: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Connection>, stream: S, drain: Drain) {
     let service = service_fn(move |request| handler::handle(connection.clone(), request));
     let served = http2::Builder::new(Local)
         .timer(TokioTimer::new())
@@ -102,24 +121,10 @@ async fn h2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .serve_connection(TokioIo::new(stream), service);
-    let ended = until_drained(served, |served| served.graceful_shutdown(), &drain).await;
+    let ended = drain.end_h2(served, |served| served.graceful_shutdown()).await;
     if let Err(error) = ended {
         tracing::debug!(%error, "h2 connection ended");
     }
-}
-
-/// Serves until the connection ends by itself; once `drain` is cancelled, until what is under way is finished.
-async fn until_drained<C: Future<Output = hyper::Result<()>>>(
-    served: C,
-    shut_down: impl FnOnce(Pin<&mut C>),
-    drain: &CancellationToken,
-) -> hyper::Result<()> {
-    let mut served = pin!(served);
-    tokio::select! {
-        ended = served.as_mut() => return ended,
-        () = drain.cancelled() => shut_down(served.as_mut()),
-    }
-    served.await
 }
 
 /// Streams of a connection stay on its worker.

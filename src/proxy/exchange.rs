@@ -44,7 +44,7 @@ pub struct Exchange {
 
 impl Exchange {
     pub fn begin(connection: &Rc<Connection>, head: &http::request::Parts) -> Box<Exchange> {
-        let logged = connection.worker.log.is_some();
+        let logged = connection.worker.log.is_on();
         let keep = |name: http::HeaderName| head.headers.get(name).filter(|_| logged).cloned();
         Box::new(Exchange {
             _in_flight: connection.worker.metrics.in_flight(),
@@ -95,7 +95,7 @@ impl Exchange {
     }
 
     fn log(&self, duration: Duration) {
-        let (Some(log), Some(time)) = (&self.connection.worker.log, self.time) else { return };
+        let (log, Some(time)) = (&self.connection.worker.log, self.time) else { return };
         let host_header = self.host.as_ref().and_then(|host| host.to_str().ok());
         let host = self.uri.authority().map(|authority| authority.as_str()).or(host_header);
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());

@@ -74,7 +74,8 @@ async fn serve(
     let worker = &connection.worker;
     let generation = worker.generation();
     let Some(listener) = generation.table.listeners.get(&connection.listener) else {
-        return Err(ProxyError::new(ErrorKind::NoRoute, "the listener is closing").into());
+        // Nothing is answered under a table that is gone; another connection may lead to where the route is now.
+        return Err(ProxyError::new(ErrorKind::Misdirected, "the listener has been taken away").into());
     };
     let target = Target::of(head)?;
     misdirected(connection, listener, &target)?;
@@ -266,7 +267,7 @@ fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>)
             tracing::debug!(reason, detail, ?fault, "answered by Portolan");
             exchange.reason = Some(reason);
             let mut headers = HeaderMap::with_capacity(6);
-            if connection.worker.reason_header {
+            if connection.worker.manners.reason_header() {
                 headers.insert(PORTOLAN_REASON, HeaderValue::from_static(reason));
             }
             if let Some(seconds) = kind.retry_after() {
@@ -282,14 +283,14 @@ fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>)
             let mut headers = HeaderMap::with_capacity(4);
             headers.insert(LOCATION, location);
             exchange.reason = Some("RedirectToHttps");
-            if connection.worker.reason_header {
+            if connection.worker.manners.reason_header() {
                 headers.insert(PORTOLAN_REASON, HeaderValue::from_static("RedirectToHttps"));
             }
             (StatusCode::PERMANENT_REDIRECT, headers, Bytes::new())
         }
         Answer::Respond { status, mut headers, reason } => {
             exchange.reason = Some(reason);
-            if connection.worker.reason_header {
+            if connection.worker.manners.reason_header() {
                 headers.insert(PORTOLAN_REASON, HeaderValue::from_static(reason));
             }
             (status, headers, Bytes::new())

@@ -7,19 +7,25 @@
 mod accept;
 mod attempt;
 mod authorize;
+mod bind;
 mod body;
 mod connect;
 mod connection;
+mod drain;
 mod error;
 mod exchange;
 mod forward;
 mod forwarded;
 mod handler;
 mod handshake;
+mod manners;
 mod pool;
+mod sockets;
 mod target;
 mod threads;
 mod wire;
 mod worker;
 
+pub use bind::bind_alone;
+pub use manners::Manners;
 pub use threads::{Bound, WorkerSetup, Workers};

@@ -1,13 +1,11 @@
 //! The workers: one OS thread each, with a current-thread runtime and sockets of its own.
 //!
 //! ```text
-//! swap ─▶ compare sockets with the table: open · keep · drain
-//! stop ─▶ close sockets, end connections gracefully ─▶ thread ends when the last is gone
+//! swap ─▶ sockets: open · keep · drain
+//! stop ─▶ the same for all of them ─▶ thread ends when the last connection is gone
 //! ```
 //! Only this file knows that the data plane is made of threads.
 
-use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +19,8 @@ use crate::table::LiveTable;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
-use super::accept::{self, bind};
+use super::manners::Manners;
+use super::sockets::Sockets;
 use super::worker::Worker;
 
 /// What all workers share.
@@ -29,9 +28,8 @@ use super::worker::Worker;
 pub struct WorkerSetup {
     pub live: LiveTable,
     pub metrics: Arc<Metrics>,
-    pub access_log: Option<AccessLog>,
-    /// Whether Portolan's own answers name their reason to clients.
-    pub reason_header: bool,
+    pub access_log: AccessLog,
+    pub manners: Arc<Manners>,
     /// Cancelled when accepting has to stop.
     pub stop: CancellationToken,
     /// What became of each listener's socket.
@@ -88,31 +86,31 @@ fn run(id: usize, setup: WorkerSetup) {
     LocalSet::new().block_on(&runtime, serve(id, setup));
 }
 
-/// A socket that is being accepted from.
-struct Socket {
-    address: ListenAddress,
-    tls: bool,
-    /// Cancelled: stop accepting, end the connections gracefully.
-    drain: CancellationToken,
-}
-
 async fn serve(id: usize, setup: WorkerSetup) {
-    let WorkerSetup { live, metrics, access_log, reason_header, stop, bound } = setup;
+    let WorkerSetup { live, metrics, access_log, manners, stop, bound } = setup;
     let mut swaps = live.swaps();
-    let worker = Worker::new(&live, metrics.lane(), access_log.map(|log| log.lane()), reason_header);
-    let mut sockets: BTreeMap<Name, Socket> = BTreeMap::new();
+    let worker = Worker::new(&live, metrics.lane(), access_log.lane(), manners.clone());
+    let mut sockets = Sockets::new(id, worker.clone(), manners, stop.clone(), bound);
     let mut often = tokio::time::interval(Duration::from_millis(100));
     let mut seldom = tokio::time::interval(Duration::from_secs(5));
+    sockets.compare();
     loop {
-        compare(id, &worker, &mut sockets, &stop, &bound);
         tokio::select! {
-            changed = swaps.changed() => if changed.is_err() { break },
+            changed = swaps.changed() => match changed {
+                Ok(()) => sockets.compare(),
+                Err(_) => break,
+            },
             () = stop.cancelled() => break,
             _ = often.tick() => worker.flush(),
-            _ = seldom.tick() => worker.prune(),
+            _ = seldom.tick() => {
+                worker.prune();
+                // A port that was taken may be free by now.
+                if sockets.lacks() {
+                    sockets.compare();
+                }
+            }
         }
     }
-    sockets.clear();
     while worker.has_connections() {
         tokio::select! {
             () = worker.quiet() => {}
@@ -120,40 +118,4 @@ async fn serve(id: usize, setup: WorkerSetup) {
         }
     }
     worker.flush();
-}
-
-/// Opens what the table names and this worker has not, drains what it names no more.
-fn compare(
-    id: usize,
-    worker: &Rc<Worker>,
-    sockets: &mut BTreeMap<Name, Socket>,
-    stop: &CancellationToken,
-    bound: &mpsc::UnboundedSender<Bound>,
-) {
-    let generation = worker.generation();
-    sockets.retain(|name, socket| {
-        let named = generation.table.listeners.get(name).map(|compiled| &compiled.listener);
-        let keep = named.is_some_and(|named| (named.address, named.tls) == (socket.address, socket.tls));
-        if !keep {
-            socket.drain.cancel();
-        }
-        keep
-    });
-    for (name, compiled) in &generation.table.listeners {
-        if sockets.contains_key(name) {
-            continue;
-        }
-        let address = compiled.listener.address;
-        let result = match bind(address) {
-            Ok(listener) => {
-                let drain = stop.child_token();
-                let socket = Socket { address, tls: compiled.listener.tls, drain: drain.clone() };
-                tokio::task::spawn_local(accept::run(worker.clone(), name.clone(), listener, drain));
-                sockets.insert(name.clone(), socket);
-                Ok(address)
-            }
-            Err(why) => Err(why),
-        };
-        let _ = bound.send(Bound { worker: id, listener: name.clone(), result });
-    }
 }

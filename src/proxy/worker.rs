@@ -15,15 +15,16 @@ use crate::table::{LiveEndpoint, LiveTable, RouteAction, RouteEntry, RouteIndex,
 use crate::telemetry::access_log::Lane;
 use crate::telemetry::metrics::{MetricsLane, RouteCells};
 
+use super::manners::Manners;
 use super::pool::{Pool, Slot};
 
 /// What the connections of one worker share.
 pub struct Worker {
     pool: Pool,
     pub metrics: MetricsLane,
-    pub log: Option<Lane>,
+    pub log: Lane,
     pub server_name: HeaderValue,
-    pub reason_header: bool,
+    pub manners: Arc<Manners>,
     reader: RefCell<TableReader>,
     generation: RefCell<Rc<Generation>>,
     open: Cell<usize>,
@@ -73,13 +74,13 @@ impl Generation {
 }
 
 impl Worker {
-    pub fn new(live: &LiveTable, metrics: MetricsLane, log: Option<Lane>, reason_header: bool) -> Rc<Worker> {
+    pub fn new(live: &LiveTable, metrics: MetricsLane, log: Lane, manners: Arc<Manners>) -> Rc<Worker> {
         Rc::new(Worker {
             pool: Pool::default(),
             metrics,
             log,
             server_name: server_name(),
-            reason_header,
+            manners,
             reader: RefCell::new(live.reader()),
             generation: RefCell::new(Rc::new(Generation { table: live.load(), routes: RefCell::default() })),
             open: Cell::new(0),
@@ -127,9 +128,7 @@ impl Worker {
     /// Hands over what was counted and logged.
     pub fn flush(&self) {
         self.metrics.flush();
-        if let Some(log) = &self.log {
-            log.flush();
-        }
+        self.log.flush();
     }
 }
 

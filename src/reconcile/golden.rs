@@ -35,6 +35,8 @@ struct Case {
     now: i64,
     ledger: BTreeMap<String, HoldSpec>,
     sources: Vec<SourceSpec>,
+    /// Providers whose sources are from a snapshot that was kept.
+    unheard: BTreeSet<Provider>,
     /// `host path`, or `METHOD host path`, to look up on the compiled table's TLS listener, or with `http://` before the
     /// host on the plain one.
     ask: Vec<String>,
@@ -80,6 +82,16 @@ fn seconds(seconds: i64) -> Timestamp {
 }
 
 /// The case and, beside it, each source's document as a tree of its own.
+/// What the sources of every case say.
+pub fn all_snapshots() -> Vec<Snapshot> {
+    let cases = golden::cases("reconcile");
+    let said = cases.iter().flat_map(|path| {
+        let (case, documents) = read_case(&path.join("in.yaml"));
+        snapshots(&case, &documents, false).into_values()
+    });
+    said.map(|snapshot| (*snapshot).clone()).collect()
+}
+
 fn read_case(path: &Path) -> (Case, Vec<Tree>) {
     let text = std::fs::read_to_string(path).expect("readable");
     let mut tree = yaml::parse(&"in.yaml".into(), &text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -184,7 +196,7 @@ fn printed(path: &Path, reversed: bool) -> String {
     let ledger = Ledger { holds: holds.collect() };
     let now = seconds(case.now);
     let Outcome { desired, ledger, lapse, findings } =
-        reconcile(Inputs { snapshots: &snapshots, ledger: &ledger, now, default_issuers: &[] });
+        reconcile(Inputs { snapshots: &snapshots, ledger: &ledger, now, unheard: &case.unheard, default_issuers: &[] });
 
     let mut out = format!("about: {}\n", serde_json::Value::String(case.about));
     let mut list = |name: &str, lines: Vec<String>| {

@@ -18,9 +18,11 @@ pub mod precedence;
 mod resolve;
 mod shadow;
 mod stranger;
+#[cfg(test)]
+pub use golden::all_snapshots as golden_snapshots;
 pub use shadow::standing_rank;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -36,6 +38,9 @@ pub struct Inputs<'a> {
     pub ledger: &'a Ledger,
     /// Stamped by control.
     pub now: Timestamp,
+    /// Providers whose snapshot is from before this start: what they would say now is unknown, so that nobody loses a
+    /// host by it.
+    pub unheard: &'a BTreeSet<Provider>,
     /// Issuers for a host whose holder names none, tried in order.
     pub default_issuers: &'a [crate::model::Name],
 }
@@ -56,7 +61,7 @@ pub fn reconcile(inputs: Inputs<'_>) -> Outcome {
     let gathered = gather::gather(inputs.snapshots, &mut findings);
     let resolved = resolve::resolve(gathered, &mut findings);
     let united = contend::unite(&resolved, &mut findings);
-    let heard = |provider| inputs.snapshots.contains_key(&provider);
+    let heard = |provider| inputs.snapshots.contains_key(&provider) && !inputs.unheard.contains(&provider);
     let (holders, ledger, lapse) = holders::settle(&resolved, &united, inputs.ledger, &heard, inputs.now);
     let claims = contend::contend(&resolved, united, &holders, &mut findings);
     let desired = desired::assemble(resolved, claims, holders, inputs.default_issuers);

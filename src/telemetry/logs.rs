@@ -8,16 +8,35 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::settings::{LogFormat, LogLevel};
 
-/// Once a process; `is_terminal` is stderr's. Fails where a log was set up before.
-pub fn init(level: LogLevel, format: LogFormat, is_terminal: bool) -> Result<(), String> {
-    subscriber(level, format, is_terminal, io::stderr).try_init().map_err(|error| error.to_string())
+/// What is logged from now on.
+#[derive(Clone)]
+pub struct Verbosity(reload::Handle<Targets, Registry>);
+
+impl Verbosity {
+    pub fn set(&self, level: LogLevel) {
+        if let Err(error) = self.0.reload(verbosity(level)) {
+            tracing::error!(%error, "the log keeps its level");
+        }
+    }
 }
 
-fn subscriber<W>(level: LogLevel, format: LogFormat, is_terminal: bool, writer: W) -> impl Subscriber + Send + Sync
+/// Once a process; `is_terminal` is stderr's. Fails where a log was set up before.
+pub fn init(level: LogLevel, format: LogFormat, is_terminal: bool) -> Result<Verbosity, String> {
+    let (subscriber, verbosity) = subscriber(level, format, is_terminal, io::stderr);
+    subscriber.try_init().map_err(|error| error.to_string())?;
+    Ok(verbosity)
+}
+
+fn subscriber<W>(
+    level: LogLevel,
+    format: LogFormat,
+    is_terminal: bool,
+    writer: W,
+) -> (impl Subscriber + Send + Sync, Verbosity)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -37,7 +56,8 @@ where
     } else {
         fmt::layer().with_ansi(is_terminal).with_writer(writer).boxed()
     };
-    Registry::default().with(lines.with_filter(verbosity(level)))
+    let (filter, handle) = reload::Layer::new(verbosity(level));
+    (Registry::default().with(lines.with_filter(filter)), Verbosity(handle))
 }
 
 /// What the libraries below say at `debug` would bury what Portolan says: they are heard from `trace` on, and before
@@ -75,9 +95,14 @@ mod tests {
     }
 
     fn logged(level: LogLevel, format: LogFormat, is_terminal: bool, say: impl FnOnce()) -> String {
+        logged_with(level, format, is_terminal, |_| say())
+    }
+
+    fn logged_with(level: LogLevel, format: LogFormat, is_terminal: bool, say: impl FnOnce(&Verbosity)) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
-        tracing::subscriber::with_default(subscriber(level, format, is_terminal, move || writer.clone()), say);
+        let (subscriber, verbosity) = subscriber(level, format, is_terminal, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || say(&verbosity));
         String::from_utf8(captured.0.lock().unwrap().clone()).unwrap()
     }
 
@@ -105,5 +130,18 @@ mod tests {
         });
         assert!(heard.contains("ours") && heard.contains("their warning"), "{heard}");
         assert!(!heard.contains("theirs"), "{heard}");
+    }
+
+    #[test]
+    fn the_level_can_be_another_while_the_process_runs() {
+        let heard = logged_with(LogLevel::Warn, LogFormat::Json, false, |verbosity| {
+            let say = |text: &str| tracing::info!(target: "portolan::control", "{text}");
+            say("too early");
+            verbosity.set(LogLevel::Info);
+            say("in time");
+            verbosity.set(LogLevel::Error);
+            say("too late");
+        });
+        assert!(heard.contains("in time") && !heard.contains("too"), "{heard}");
     }
 }

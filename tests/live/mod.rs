@@ -11,6 +11,7 @@ mod departures;
 mod diagnostics;
 mod docker_route;
 mod holders;
+mod last_good;
 mod latency;
 mod middlewares;
 mod states;

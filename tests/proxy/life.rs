@@ -224,3 +224,39 @@ fn a_damaged_ledger_is_an_error_that_names_the_file() {
         "left for whoever repairs it"
     );
 }
+
+/// Connections that the kernel has let in and the proxy has not seen yet: none of them is reset when the socket closes.
+#[test]
+fn who_waits_in_the_queue_when_the_proxy_is_told_to_stop_is_answered() {
+    let backend = Backend::named("s");
+    let portolan = start(&backend, json!({ "delay": "0s", "deadline": "30s" }));
+    for _ in 0..3 {
+        assert_eq!(get_plain(portolan.plain, "life.test", "/").unwrap().status, 200);
+    }
+    portolan.signal("STOP");
+    let clients: Vec<TcpStream> = (0..40)
+        .map(|n| {
+            let mut stream = TcpStream::connect(portolan.plain).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            // Some have asked already, others are about to.
+            if n % 2 == 0 {
+                stream.write_all(b"GET / HTTP/1.1\r\nHost: life.test\r\n\r\n").unwrap();
+            }
+            stream
+        })
+        .collect();
+    portolan.terminate();
+    portolan.signal("CONT");
+    std::thread::sleep(Duration::from_millis(100));
+    for (n, mut stream) in clients.into_iter().enumerate() {
+        if n % 2 == 1 {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: life.test\r\n\r\n").unwrap();
+        }
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap_or_else(|e| panic!("client {n}: {e}"));
+        let answer = Answer::parse(&text).unwrap_or_else(|| panic!("client {n} has no answer: {text:?}"));
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "client {n}");
+    }
+    let (code, log) = portolan.ended();
+    assert_eq!(code, Some(0), "{log}");
+}

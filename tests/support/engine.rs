@@ -5,8 +5,8 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -20,6 +20,8 @@ pub const PORTOLAN: &str = env!("CARGO_BIN_EXE_portolan");
 
 pub struct Engine {
     dir: PathBuf,
+    bridge: &'static str,
+    daemon: Mutex<Child>,
     pub socket: PathBuf,
     /// The same engine over TCP, by TLS with client certificates of `authority` alone.
     pub tcp: SocketAddr,
@@ -33,7 +35,10 @@ impl Engine {
     pub fn shared() -> Option<&'static Engine> {
         static ENGINE: OnceLock<Engine> = OnceLock::new();
         match why_not() {
-            None => Some(ENGINE.get_or_init(Engine::start)),
+            None => Some(ENGINE.get_or_init(|| {
+                let dir = PathBuf::from(std::env::var("PORTOLAN_TEST_DIR").unwrap());
+                Engine::start(dir, "portolan0", "10.213.0.1/24")
+            })),
             Some(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => {
                 panic!("a live test must run in CI: {why}")
             }
@@ -44,66 +49,60 @@ impl Engine {
         }
     }
 
-    fn start() -> Engine {
-        let dir = PathBuf::from(std::env::var("PORTOLAN_TEST_DIR").unwrap());
-        let empty_config = dir.join("daemon.json");
-        std::fs::write(&empty_config, "{}").unwrap();
+    /// An engine that a test may stop: its containers go on without it. It is there for as long as the process is, and
+    /// there can be one of each name and bridge.
+    pub fn alone(name: &str, bridge: &'static str, address: &str) -> Option<&'static Engine> {
+        Engine::shared()?;
+        let dir = PathBuf::from(std::env::var("PORTOLAN_TEST_DIR").unwrap()).join(name);
+        std::fs::create_dir(&dir).unwrap();
+        Some(Box::leak(Box::new(Engine::start(dir, bridge, address))))
+    }
+
+    fn start(dir: PathBuf, bridge: &'static str, address: &str) -> Engine {
+        std::fs::write(dir.join("daemon.json"), "{}").unwrap();
 
         // Its own bridge, with an address that its own networks (172.17.0.0/16 and on) do not reach for.
         let ip = |args: &[&str]| output_of(Command::new("ip").args(args));
-        ip(&["link", "add", "portolan0", "type", "bridge"]);
-        ip(&["address", "add", "10.213.0.1/24", "dev", "portolan0"]);
-        ip(&["link", "set", "portolan0", "up"]);
+        ip(&["link", "add", bridge, "type", "bridge"]);
+        ip(&["address", "add", address, "dev", bridge]);
+        ip(&["link", "set", bridge, "up"]);
 
         let authority = Authority::create(&dir.join("tls"), "engine-ca");
         let server = authority.issue("engine", "IP:127.0.0.1");
         let client = authority.issue("client", "DNS:client");
-        let engine = Engine {
-            socket: dir.join("docker.sock"),
-            tcp: SocketAddr::from(([127, 0, 0, 1], port::free_port())),
-            authority,
-            client,
-            dir,
-        };
-        let log = engine.dir.join("dockerd.log");
-        // The group is named after the directory, by which tests/run finds and removes it.
-        let cgroup = format!("/{}", engine.dir.file_name().unwrap().to_string_lossy());
-        let mut daemon = Command::new("dockerd")
-            .arg("--config-file")
-            .arg(&empty_config)
-            .arg("--data-root")
-            .arg(engine.dir.join("data"))
-            .arg("--exec-root")
-            .arg(engine.dir.join("exec"))
-            .arg("--pidfile")
-            .arg(engine.dir.join("dockerd.pid"))
-            .arg("--host")
-            .arg(format!("unix://{}", engine.socket.display()))
-            .arg("--host")
-            .arg(format!("tcp://{}", engine.tcp))
-            .args(["--tlsverify", "--tlscacert"])
-            .arg(&engine.authority.ca_file)
-            .arg("--tlscert")
-            .arg(&server.cert_file)
-            .arg("--tlskey")
-            .arg(&server.key_file)
-            .args(["--bridge", "portolan0", "--cgroup-parent", &cgroup])
-            // systemd, the default with cgroup v2, is not there to be asked inside the enclosure.
-            .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        eventually("the engine answers", || {
-            if let Some(status) = daemon.try_wait().unwrap() {
-                panic!("dockerd ended with {status}:\n{}", tail(&log, 30));
-            }
-            let probe = run(&mut engine.client_command(&["version"]));
-            if probe.status.success() { Ok(()) } else { Err(tail(&log, 5)) }
-        });
+        let tcp = SocketAddr::from(([127, 0, 0, 1], port::free_port()));
+        let daemon = Mutex::new(daemon(&dir, bridge, tcp, &authority, &server));
+        let engine = Engine { socket: dir.join("docker.sock"), tcp, authority, client, dir, bridge, daemon };
+        engine.wait_until_up();
         engine.build_images();
         engine
+    }
+
+    fn wait_until_up(&self) {
+        let log = self.dir.join("dockerd.log");
+        eventually("the engine answers", || {
+            if let Some(status) = self.daemon.lock().unwrap().try_wait().unwrap() {
+                panic!("dockerd ended with {status}:\n{}", tail(&log, 30));
+            }
+            let probe = run(&mut self.client_command(&["version"]));
+            if probe.status.success() { Ok(()) } else { Err(tail(&log, 5)) }
+        });
+    }
+
+    /// Ends the engine in order. Of one that is [`Engine::alone`], containers run on.
+    pub fn down(&self) {
+        let mut daemon = self.daemon.lock().unwrap();
+        output_of(Command::new("kill").args(["-TERM", &daemon.id().to_string()]));
+        eventually("the engine ends", || {
+            daemon.try_wait().unwrap().ok_or_else(|| tail(&self.dir.join("dockerd.log"), 5))
+        });
+    }
+
+    /// Starts it again after [`Engine::down`].
+    pub fn up(&self) {
+        let server = self.authority.issue("engine-again", "IP:127.0.0.1");
+        *self.daemon.lock().unwrap() = daemon(&self.dir, self.bridge, self.tcp, &self.authority, &server);
+        self.wait_until_up();
     }
 
     /// `portolan:test` is the binary alone; `whoami:one` exposes 8080, `whoami:two` 8080 and 9090.
@@ -210,6 +209,41 @@ pub fn busybox() -> PathBuf {
         .map(|dir| dir.join("busybox"))
         .find(|file| file.is_file())
         .expect("tests/run installs it")
+}
+
+fn daemon(dir: &Path, bridge: &str, tcp: SocketAddr, authority: &Authority, server: &Pair) -> Child {
+    // The group is named after the test run's directory, by which tests/run finds and removes it.
+    let root = PathBuf::from(std::env::var("PORTOLAN_TEST_DIR").unwrap());
+    let cgroup = format!("/{}-{bridge}", root.file_name().unwrap().to_string_lossy());
+    let mut command = Command::new("dockerd");
+    command
+        .arg("--config-file")
+        .arg(dir.join("daemon.json"))
+        .arg("--data-root")
+        .arg(dir.join("data"))
+        .arg("--exec-root")
+        .arg(dir.join("exec"))
+        .arg("--pidfile")
+        .arg(dir.join("dockerd.pid"))
+        .arg("--host")
+        .arg(format!("unix://{}", dir.join("docker.sock").display()))
+        .arg("--host")
+        .arg(format!("tcp://{tcp}"))
+        .args(["--tlsverify", "--tlscacert"])
+        .arg(&authority.ca_file)
+        .arg("--tlscert")
+        .arg(&server.cert_file)
+        .arg("--tlskey")
+        .arg(&server.key_file)
+        .args(["--bridge", bridge, "--cgroup-parent", &cgroup])
+        // systemd, the default with cgroup v2, is not there to be asked inside the enclosure.
+        .args(["--exec-opt", "native.cgroupdriver=cgroupfs"]);
+    if root != dir {
+        // The tables are the shared engine's.
+        command.args(["--live-restore", "--iptables=false", "--ip6tables=false"]);
+    }
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("dockerd.log")).unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
 }
 
 fn why_not() -> Option<String> {

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod backend;
+pub mod clients;
 pub mod contained;
 pub mod container;
 pub mod engine;

@@ -66,16 +66,7 @@ impl Portolan {
         lay_over(&mut all, settings);
         write_settings(dir.path(), &all);
         let state = PathBuf::from(all["state_dir"].as_str().unwrap());
-        let process = Command::new(PORTOLAN)
-            .args(["run", "--config", "portolan.yaml"])
-            .args(flags)
-            .envs(environment.iter().copied())
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stdout(File::create(dir.path().join("stdout.log")).unwrap())
-            .stderr(File::create(dir.path().join("stderr.log")).unwrap())
-            .spawn()
-            .unwrap();
+        let process = run_in(dir.path(), flags, environment);
         Portolan { dir, state, process, http, https, plain, status, admin }
     }
 
@@ -223,6 +214,42 @@ impl Portolan {
         })
     }
 
+    /// Lays this over the settings that it runs with, as an editor does that renames into place.
+    pub fn edit(&self, over: Value) {
+        let file = self.dir().join("portolan.yaml");
+        let mut settings = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        lay_over(&mut settings, over);
+        self.put(&serde_json::to_string_pretty(&settings).unwrap());
+    }
+
+    /// Renames a file that says this into the place of its settings.
+    pub fn put(&self, text: &str) {
+        let staged = self.dir().join("staged");
+        std::fs::write(&staged, text).unwrap();
+        std::fs::rename(&staged, self.dir().join("portolan.yaml")).unwrap();
+    }
+
+    /// Until the log has a line in which all of these words occur, in the last 60.
+    pub fn says(&self, words: &[&str]) -> String {
+        eventually(&format!("a line of the log with {words:?}"), || {
+            let log = self.log();
+            let found = log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_string);
+            found.ok_or(log)
+        })
+    }
+
+    /// Until nothing is wrong.
+    pub fn without_problems(&self) {
+        eventually("no problem is left", || match self.problems() {
+            problems if problems.is_empty() => Ok(()),
+            problems => Err(problems),
+        });
+    }
+
+    pub fn signal(&self, signal: &str) {
+        output_of(Command::new("kill").args([&format!("-{signal}"), &self.process.id().to_string()]));
+    }
+
     /// The directory it runs in; its state is in `state` there.
     pub fn dir(&self) -> &Path {
         self.dir.path()
@@ -233,7 +260,7 @@ impl Portolan {
     }
 
     pub fn terminate(&self) {
-        output_of(Command::new("kill").args(["-TERM", &self.process.id().to_string()]));
+        self.signal("TERM");
     }
 
     /// Waits for its end, and returns its exit code and what it wrote to standard error.
@@ -245,6 +272,20 @@ impl Portolan {
     /// Waits for its end. Its directory stays.
     pub fn wait(&mut self) -> Option<i32> {
         eventually("the proxy ends", || self.process.try_wait().unwrap().ok_or_else(|| self.log())).code()
+    }
+
+    /// Ends it as a power cut would. It must have been running until now.
+    pub fn kill(&mut self) {
+        if let Some(status) = self.process.try_wait().unwrap() {
+            panic!("the proxy ended by itself with {status}:\n{}", self.log());
+        }
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts it again over the same settings and the same state, without flags and variables.
+    pub fn again(&mut self) {
+        self.process = run_in(self.dir.path(), &[], &[]);
     }
 
     /// SIGTERM, and the exit code that an orderly end has.
@@ -264,6 +305,20 @@ impl Drop for Portolan {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn run_in(dir: &Path, flags: &[&str], environment: &[(&str, &str)]) -> Child {
+    let log = |name: &str| File::options().create(true).append(true).open(dir.join(name)).unwrap();
+    Command::new(PORTOLAN)
+        .args(["run", "--config", "portolan.yaml"])
+        .args(flags)
+        .envs(environment.iter().copied())
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(log("stdout.log"))
+        .stderr(log("stderr.log"))
+        .spawn()
+        .unwrap()
 }
 
 /// JSON is YAML, so a test needs no writer of the latter.

@@ -56,6 +56,11 @@ fn every_golden_case_translates_to_its_output() {
     golden::check("docker", 15, |input, reversed| printed(&translated(input, reversed)));
 }
 
+/// What every case translates to.
+pub fn snapshots() -> Vec<Snapshot> {
+    golden::cases("docker").iter().map(|case| translated(&case.join("in.yaml"), false)).collect()
+}
+
 /// One schema, several spellings.
 #[test]
 fn a_file_says_the_same_as_labels() {

@@ -26,6 +26,9 @@ mod rhythm;
 pub mod signal;
 pub mod translate;
 
+#[cfg(test)]
+pub use golden::snapshots as golden_snapshots;
+
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::time::Duration;
@@ -58,6 +61,11 @@ pub struct Docker {
 impl Docker {
     pub fn new(settings: DockerSettings, auto: bool) -> Docker {
         Docker { settings, auto }
+    }
+
+    /// Whether an engine's socket is where the settings say.
+    pub fn has_socket(&self) -> bool {
+        Endpoint::of(&self.settings).is_ok_and(|endpoint| endpoint.socket().is_some_and(std::path::Path::exists))
     }
 }
 
@@ -127,7 +135,8 @@ impl Docker {
         tracing::info!(provider = "docker", endpoint = %endpoint, api = %engine.version, own_container = picture.own.as_deref(), "following the engine");
 
         let mut inspected = Inspected::new();
-        let mut was_empty = true;
+        // What is in force may also be from before: nothing falls to nothing by one list alone.
+        let mut was_empty = !out.in_force();
         loop {
             let began = Instant::now();
             picture.begin(began);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::config::tree::{Node, Tree};
+use crate::config::whole::{self, Doubt};
 use crate::config::yaml;
 use crate::model::diagnostic::{Diagnostic, Origin, Reason};
 use crate::model::id::{Kind, ObjectId, Provider, Source};
@@ -62,7 +63,8 @@ impl Content {
             self.unreadable(narrow(line), 1, "it is not UTF-8 text")
         })?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        if text.trim().is_empty() {
+        let doubt = whole::doubt(text, self.good.as_ref().map(|(last, _)| last.as_str()));
+        if doubt == Some(Doubt::Empty) {
             return Err(self.unreadable(1, 1, "it is empty; delete it to take its objects away"));
         }
         let tree = yaml::parse(&self.path, text).map_err(|error| match error.line {
@@ -72,10 +74,8 @@ impl Content {
         if !matches!(tree.node, Node::Map(_) | Node::Null) {
             return Err(self.unreadable(1, 1, "it holds no map of sections such as routes: and services:"));
         }
-        if self.good.as_ref().is_some_and(|(last, _)| is_cut_off(text, last)) {
-            let why = "it ends in the middle of what it said last, as a file does that is still being written; if that is \
-                       meant, change something else in it as well";
-            return Err(self.unreadable(narrow(text.lines().count()), 1, why));
+        if doubt == Some(Doubt::CutOff) {
+            return Err(self.unreadable(narrow(text.lines().count()), 1, whole::CUT_OFF));
         }
         Ok((text.to_string(), objects(&tree)))
     }
@@ -91,10 +91,6 @@ impl Content {
 pub fn unreadable(path: &Arc<str>, origin: Origin, detail: String) -> Diagnostic {
     let subject = ObjectId::new(&Source::new(Provider::File, None), Kind::Document, path.clone());
     Diagnostic::error(subject, Reason::Unreadable, origin, detail)
-}
-
-fn is_cut_off(text: &str, last: &str) -> bool {
-    text.len() < last.len() && last.starts_with(text) && last.trim_end() != text.trim_end()
 }
 
 fn objects(tree: &Tree) -> Snapshot {

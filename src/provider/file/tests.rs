@@ -20,7 +20,7 @@ impl Running {
     fn on(path: &Path) -> Running {
         let (sender, board) = watch::channel(Board::new());
         let stop = CancellationToken::new();
-        supervise(File::new(FileSettings { path: path.into() }), &Arc::new(sender), stop.clone());
+        supervise(File::new(FileSettings { path: path.into() }), "".into(), None, &Arc::new(sender), stop.clone());
         Running { board, _stop: stop.drop_guard() }
     }
 

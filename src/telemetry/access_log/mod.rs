@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread;
 use std::time::Duration;
@@ -69,7 +69,7 @@ pub struct TlsRecord<'a> {
 /// The writer's end for everybody. Cheap to clone.
 #[derive(Clone)]
 pub struct AccessLog {
-    format: Format,
+    mode: Arc<AtomicU8>,
     writer: SyncSender<Parcel>,
     dropped: Arc<AtomicU64>,
 }
@@ -81,6 +81,19 @@ enum Parcel {
     },
     /// Answered when everything handed over before is written.
     Mark(SyncSender<()>),
+}
+
+/// The format as workers read it, one load a request.
+const OFF: u8 = 0;
+const JSON: u8 = 1;
+const COMMON: u8 = 2;
+
+fn mode(format: Option<Format>) -> u8 {
+    match format {
+        None => OFF,
+        Some(Format::Json) => JSON,
+        Some(Format::Common) => COMMON,
+    }
 }
 
 /// One worker's buffer. Flushed when dropped.
@@ -98,16 +111,21 @@ struct Pending {
 
 impl AccessLog {
     /// Starts the writer thread; it ends with the last clone and lane.
-    pub fn open(format: Format) -> io::Result<AccessLog> {
+    pub fn open(format: Option<Format>) -> io::Result<AccessLog> {
         AccessLog::onto(format, WAITING, io::stdout())
     }
 
-    fn onto(format: Format, waiting: usize, out: impl Write + Send + 'static) -> io::Result<AccessLog> {
+    /// For the requests that begin from here on. `None` is off.
+    pub fn set(&self, format: Option<Format>) {
+        self.mode.store(mode(format), Ordering::Relaxed);
+    }
+
+    fn onto(format: Option<Format>, waiting: usize, out: impl Write + Send + 'static) -> io::Result<AccessLog> {
         let (writer, parcels) = mpsc::sync_channel(waiting);
         let dropped = Arc::new(AtomicU64::new(0));
         let lost = dropped.clone();
         thread::Builder::new().name("access-log".into()).spawn(move || write_out(&parcels, out, &lost))?;
-        Ok(AccessLog { format, writer, dropped })
+        Ok(AccessLog { mode: Arc::new(AtomicU8::new(mode(format))), writer, dropped })
     }
 
     pub fn lane(&self) -> Lane {
@@ -159,12 +177,19 @@ fn write_out(parcels: &Receiver<Parcel>, mut out: impl Write, dropped: &AtomicU6
 }
 
 impl Lane {
+    /// Whether what begins now is to be written when it ends.
+    pub fn is_on(&self) -> bool {
+        self.log.mode.load(Ordering::Relaxed) != OFF
+    }
+
     pub fn write(&self, record: &Record<'_>) {
         let mut pending = self.pending.borrow_mut();
         let Pending { text, count, clock } = &mut *pending;
-        match self.log.format {
-            Format::Json => line::json(text, clock, record),
-            Format::Common => line::common(text, clock, record),
+        match self.log.mode.load(Ordering::Relaxed) {
+            JSON => line::json(text, clock, record),
+            COMMON => line::common(text, clock, record),
+            // Since the request began.
+            _ => return,
         }
         *count += 1;
         if text.len() >= HAND_OVER {
@@ -251,7 +276,7 @@ mod tests {
     #[test]
     fn lines_are_handed_over_when_there_are_many_or_on_flush_or_at_the_end() {
         let paper = Paper::default();
-        let log = AccessLog::onto(Format::Json, 8, paper.clone()).unwrap();
+        let log = AccessLog::onto(Some(Format::Json), 8, paper.clone()).unwrap();
         let lane = log.lane();
         lane.write(&line::tests::record());
         assert!(log.settle(PATIENCE));
@@ -274,7 +299,7 @@ mod tests {
     fn a_reader_that_does_not_read_costs_lines_and_never_holds_a_worker() {
         let gate = Arc::new(Mutex::new(()));
         let shut = gate.lock().unwrap();
-        let log = AccessLog::onto(Format::Json, 1, Stuck(gate.clone())).unwrap();
+        let log = AccessLog::onto(Some(Format::Json), 1, Stuck(gate.clone())).unwrap();
         let lane = log.lane();
         for _ in 0..10 {
             lane.write(&line::tests::record());
@@ -292,7 +317,7 @@ mod tests {
 
     #[test]
     fn lines_that_stdout_refuses_are_counted() {
-        let log = AccessLog::onto(Format::Common, 8, Gone).unwrap();
+        let log = AccessLog::onto(Some(Format::Common), 8, Gone).unwrap();
         let lane = log.lane();
         lane.write(&line::tests::record());
         lane.flush();
