@@ -241,6 +241,16 @@ mod tests {
         assert_eq!(matches("rule: '!Host(`a`) &&'"), (vec![], vec![Reason::Invalid]));
     }
 
+    /// The denial of a tenant's guess stands on hosts that it holds, and nobody but the operator holds any host.
+    #[test]
+    fn any_host_is_none_that_a_tenant_could_close() {
+        for text in ["rule: 'Host(`*`) && Nope'", "host: '*', path: x", "host: '*', path_regex: '('"] {
+            let text = format!("routes: {{ shop: {{ {text} }} }}");
+            assert_eq!(lowered(Provider::Docker, &text).routes, [], "{text}");
+            assert_eq!(lowered(Provider::File, &text).routes.len(), 1, "{text}");
+        }
+    }
+
     #[test]
     fn a_rule_stands_alone() {
         let rule = "rule: 'Host(`a`) && Path(`/x`)'";

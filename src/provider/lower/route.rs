@@ -118,6 +118,10 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
     if mtls.is_some() {
         reading.not_yet("mtls");
     }
+    if guessed && !author.is_operator() {
+        // Nobody but the operator holds it, so its denial would stand nowhere.
+        patterns.retain(|host| *host != HostPattern::Any);
+    }
     if patterns.is_empty() && ruled.is_empty() {
         let denial = reading.denied.clone().unwrap_or_else(|| {
             reading.invalid("host", "the route names no host; any host is written host: \"*\"");

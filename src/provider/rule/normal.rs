@@ -19,7 +19,7 @@ type Alternatives = BTreeSet<RouteMatch>;
 /// How many matches a rule may come to.
 pub(super) const LIMIT: usize = 64;
 /// How many may be there before those that cannot hold, or say nothing new, are gone: per step and in all.
-const STEP: usize = 512;
+const STEP: usize = 256;
 const WORK: usize = 4096;
 
 pub(super) fn alternatives(expr: &Expr) -> Result<Vec<RouteMatch>, String> {
@@ -66,18 +66,20 @@ impl Normaliser {
 
     fn product(&mut self, items: &[Expr], negated: bool) -> Option<Alternatives> {
         let mut factors = items.iter().map(|item| self.alternatives(item, negated)).collect::<Option<Vec<_>>>()?;
-        // Single ones first: what they exclude is not multiplied.
+        if factors.iter().any(BTreeSet::is_empty) {
+            return Some(Alternatives::new());
+        }
+        // Single ones first, and at once: what they exclude is not multiplied.
         factors.sort_by_key(BTreeSet::len);
-        let mut all = Alternatives::from([everything()]);
-        for factor in factors {
-            if factor.len() > 1 {
-                self.work += all.len() * factor.len();
-            }
+        let several = factors.split_off(factors.partition_point(|factor| factor.len() == 1));
+        let mut all: Alternatives = together(factors.iter().flatten()).into_iter().collect();
+        for factor in several {
+            self.work += all.len() * factor.len();
             if self.work > WORK {
                 return None;
             }
             let pairs = all.iter().flat_map(|a| factor.iter().map(move |b| (a, b)));
-            all = tidied(pairs.filter_map(|(a, b)| both(a, b)).collect())?;
+            all = tidied(pairs.filter_map(|(a, b)| together([a, b])).collect())?;
         }
         Some(all)
     }
@@ -100,22 +102,24 @@ fn literal(test: &Test, negated: bool) -> Option<RouteMatch> {
     settled(one)
 }
 
-/// What both ask, or nothing where no request can be both.
-fn both(a: &RouteMatch, b: &RouteMatch) -> Option<RouteMatch> {
-    let host = match (a.host.covers(&b.host), b.host.covers(&a.host)) {
-        (true, _) => &b.host,
-        (false, true) => &a.host,
-        // Exact names and wildcards of one label: either nested or apart.
-        (false, false) => return None,
-    };
-    let path = match (a.path.covers(&b.path), b.path.covers(&a.path)) {
-        (true, _) => &b.path,
-        (false, true) => &a.path,
-        // Exact paths and prefixes by characters, likewise.
-        (false, false) => return None,
-    };
-    let terms = a.terms.union(&b.terms).cloned().collect();
-    settled(RouteMatch { terms, ..RouteMatch::new(host.clone(), path.clone()) })
+/// What all of them ask, or nothing where no request can be all.
+fn together<'m>(matches: impl IntoIterator<Item = &'m RouteMatch>) -> Option<RouteMatch> {
+    let mut one = everything();
+    for other in matches {
+        // Exact names and wildcards of one label, exact paths and prefixes by characters: either nested or apart.
+        if one.host.covers(&other.host) {
+            one.host = other.host.clone();
+        } else if !other.host.covers(&one.host) {
+            return None;
+        }
+        if one.path.covers(&other.path) {
+            one.path = other.path.clone();
+        } else if !other.path.covers(&one.path) {
+            return None;
+        }
+        one.terms.extend(other.terms.iter().cloned());
+    }
+    settled(one)
 }
 
 /// Joins what several terms say of one thing and leaves out what the others imply; nothing where they exclude each
@@ -180,7 +184,8 @@ fn tidied(all: Alternatives) -> Option<Alternatives> {
 
 /// Whether `other` matches all that `one` does and ranks the same: negated terms add nothing to a rank.
 fn adds_nothing(one: &RouteMatch, other: &RouteMatch) -> bool {
-    (&one.host, &one.path) == (&other.host, &other.path)
+    other.terms.len() < one.terms.len()
+        && (&one.host, &one.path) == (&other.host, &other.path)
         && other.terms.is_subset(&one.terms)
         && one.terms.difference(&other.terms).all(|term| term.negated)
 }

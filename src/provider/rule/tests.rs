@@ -215,6 +215,10 @@ fn a_hostile_rule_is_refused_and_nothing_overflows() {
     assert!(matches(&deep(66)).expect_err("deep").contains("more than 64 deep"));
     assert_eq!(shown(&format!("{}Host(`a`)", "!".repeat(10_000))), "a/");
     assert_eq!(shown(&vec!["Host(`a`)"; 1_000].join("&&")), "a/");
+    // Many alternatives of many terms each, of which only the last rule one another out.
+    let many: Vec<String> = (0..600).map(|i| format!("!Query(`a{i}`)")).collect();
+    let pairs: Vec<String> = (0..9).map(|i| format!("(Query(`x{i}`)||Query(`y`)&&Query(`z{i}`))")).collect();
+    assert!(matches(&format!("{}&&{}", many.join("&&"), pairs.join("&&"))).is_err());
     let expressions = vec!["PathRegexp(`a`)"; 65].join(" || ");
     assert!(matches(&expressions).expect_err("too many").contains("64 regular expressions"));
 }
