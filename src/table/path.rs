@@ -17,11 +17,20 @@ use super::predicate::{Checks, RequestView};
 
 /// What answers for one host.
 #[derive(Debug, Default)]
-pub(super) struct PathIndex {
+pub(super) enum PathIndex {
+    #[default]
+    Nothing,
+    /// One route for all that is asked, as most hosts have it: nothing further is read, and no cache line missed for it.
+    Everything(RouteIndex),
+    Tree(Box<Tree>),
+}
+
+#[derive(Debug)]
+pub(super) struct Tree {
     /// The winner first.
     candidates: Box<[Candidate]>,
-    /// The root first; none where there is no candidate.
-    nodes: Box<[Node]>,
+    /// The root first.
+    nodes: Vec<Node>,
 }
 
 /// A route that may answer, where its further terms hold.
@@ -72,16 +81,33 @@ impl PathIndex {
                 kept.push(candidate);
             }
         }
-        let mut tree = Tree { nodes: if places.is_empty() { Vec::new() } else { vec![Node::default()] } };
+        match &kept[..] {
+            [] => return PathIndex::Nothing,
+            [one] if one.checks.is_empty() && places.get("").is_some_and(|[_, prefix, _]| !prefix.is_empty()) => {
+                return PathIndex::Everything(one.route);
+            }
+            _ => {}
+        }
+        let mut tree = Tree { candidates: kept.into(), nodes: vec![Node::default()] };
         for (text, [exact, prefix, string]) in places {
             let at = tree.place(text.as_bytes());
             tree.nodes[at].claims = Claims { exact: exact.into(), prefix: prefix.into(), string: string.into() };
         }
         tree.settle();
-        PathIndex { candidates: kept.into(), nodes: tree.nodes.into() }
+        PathIndex::Tree(Box::new(tree))
     }
 
     pub fn lookup(&self, request: &RequestView<'_>) -> Option<RouteIndex> {
+        match self {
+            PathIndex::Nothing => None,
+            PathIndex::Everything(route) => Some(*route),
+            PathIndex::Tree(tree) => tree.lookup(request),
+        }
+    }
+}
+
+impl Tree {
+    fn lookup(&self, request: &RequestView<'_>) -> Option<RouteIndex> {
         let path = request.path.as_bytes();
         let mut node = self.nodes.first()?;
         let mut rest = path;
@@ -127,11 +153,7 @@ impl Node {
     }
 }
 
-/// The nodes while they are put together.
-struct Tree {
-    nodes: Vec<Node>,
-}
-
+/// How it is put together.
 impl Tree {
     /// The node of a path, made where it is not there.
     fn place(&mut self, path: &[u8]) -> usize {
@@ -170,7 +192,8 @@ impl Tree {
 
     /// Tells every node how long its path is and what stands above it.
     fn settle(&mut self) {
-        let mut open: Vec<u32> = if self.nodes.is_empty() { Vec::new() } else { vec![0] };
+        self.nodes.shrink_to_fit();
+        let mut open: Vec<u32> = vec![0];
         while let Some(at) = open.pop() {
             let node = &mut self.nodes[at as usize];
             node.children.shrink_to_fit();
