@@ -35,8 +35,8 @@ pub struct Chosen<'b> {
 
 impl PartialEq for Backend {
     fn eq(&self, other: &Backend) -> bool {
-        let same = |(a, b): (&(Arc<Upstream>, u32), &(Arc<Upstream>, u32))| Arc::ptr_eq(&a.0, &b.0) && a.1 == b.1;
-        self.shares.len() == other.shares.len() && self.shares.iter().zip(&other.shares).all(same)
+        self.shares.len() == other.shares.len()
+            && self.shares.iter().zip(&other.shares).all(|(a, b)| Arc::ptr_eq(&a.0, &b.0) && a.1 == b.1)
     }
 }
 

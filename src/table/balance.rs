@@ -109,7 +109,7 @@ fn stride(total: u64) -> u64 {
 
 /// The largest term of the continued fraction of `a / b`.
 fn simplicity(a: u64, b: u64) -> u64 {
-    if b == 0 { 0 } else { (a / b).max(simplicity(b, a % b)) }
+    a.checked_div(b).map_or(0, |term| term.max(simplicity(b, a % b)))
 }
 
 fn gcd(a: u64, b: u64) -> u64 {

@@ -60,7 +60,7 @@ impl<'b> Counts<'b> {
         Counts { backends, before: vec![0; backends.len()] }
     }
 
-    fn new(&mut self) -> Vec<usize> {
+    fn take(&mut self) -> Vec<usize> {
         let now: Vec<usize> = self.backends.iter().map(|backend| backend.received().len()).collect();
         let new = now.iter().zip(&self.before).map(|(now, before)| now - before).collect();
         self.before = now;
@@ -115,7 +115,7 @@ fn every_way_of_balancing_keeps_its_shares(workers: usize) {
             ("hash", [0.2; 5], 0.1),
         ] {
             load(&portolan, &format!("{name}.test"), h2, REQUESTS);
-            assert_shares(&format!("{name}, h2 {h2}, {workers} workers"), &counts.new(), &shares, tolerance);
+            assert_shares(&format!("{name}, h2 {h2}, {workers} workers"), &counts.take(), &shares, tolerance);
         }
     }
 }
@@ -193,12 +193,12 @@ fn a_split_shares_by_weight_and_leaves_out_who_has_no_share_or_is_not_ready() {
     }));
     let mut counts = Counts::of(&backends);
     load(&portolan, "split.test", false, REQUESTS);
-    assert_shares("split", &counts.new(), &[0.45, 0.45, 0.1, 0.0], 0.001);
+    assert_shares("split", &counts.take(), &[0.45, 0.45, 0.1, 0.0], 0.001);
     load(&portolan, "partly.test", true, 100);
-    assert_eq!(counts.new(), [0, 0, 100, 0], "a share without a ready endpoint leaves its requests to the others");
+    assert_eq!(counts.take(), [0, 0, 100, 0], "a share without a ready endpoint leaves its requests to the others");
     let answer = portolan.get("https://nobody.test/").unwrap();
     assert_eq!((answer.status, answer.reason(), answer.header("retry-after")), (503, Some("NoEndpoint"), Some("1")));
-    assert_eq!(counts.new(), [0; 4]);
+    assert_eq!(counts.take(), [0; 4]);
     let metrics = portolan.metrics();
     for service in ["settings/service/shop", "settings/service/shop-next"] {
         assert!(
