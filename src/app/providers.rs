@@ -5,7 +5,7 @@
 //!                                                         stop (its word and its snapshot on disk are withdrawn)
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -25,6 +25,7 @@ pub struct Providers {
     last_good: LastGood,
     stop: CancellationToken,
     running: BTreeMap<Provider, Running>,
+    off: BTreeSet<Provider>,
 }
 
 struct Running {
@@ -46,7 +47,7 @@ const BUILT: [Provider; 2] = [Provider::Docker, Provider::File];
 impl Providers {
     /// None runs yet. All of them end with `stop`.
     pub fn new(board: Arc<watch::Sender<Board>>, last_good: LastGood, stop: CancellationToken) -> Providers {
-        Providers { board, last_good, stop, running: BTreeMap::new() }
+        Providers { board, last_good, stop, running: BTreeMap::new(), off: BTreeSet::new() }
     }
 
     /// Comes back when what is not wanted any more has said its last word.
@@ -68,8 +69,10 @@ impl Providers {
                     if !wanted.is_there() {
                         self.withdraw(provider);
                     }
+                    self.off.remove(&provider);
                     self.start(provider, wanted);
                 }
+                None if !self.off.insert(provider) => {}
                 None => {
                     tracing::info!(%provider, "off");
                     self.withdraw(provider);

@@ -231,7 +231,8 @@ mod tests {
 
     impl Stage {
         async fn until(&mut self, wanted: impl Fn(&ProviderState) -> bool) -> ProviderState {
-            let board = self.seen.wait_for(|board| board.get(&DOCKER).is_some_and(&wanted)).await.expect("a state");
+            let seen = self.seen.wait_for(|board| board.get(&DOCKER).is_some_and(&wanted));
+            let board = tokio::time::timeout(FIRST_WORD * 10, seen).await.expect("in time").expect("a state");
             board[&DOCKER].clone()
         }
     }

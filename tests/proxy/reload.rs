@@ -327,7 +327,7 @@ fn an_issuer_is_added_and_takes_over_and_the_old_one_goes() {
     assert_eq!(vouched(&corp).unwrap_err().code, 60);
 
     portolan.edit(json!({ "issuers": { "corp": "off" } }));
-    portolan.says(&["the settings are in force", "issuers"]);
+    portolan.says(&["the settings are in force", "\"changed\":\"issuers\""]);
     assert_eq!(vouched(&lab).unwrap(), 200);
     portolan.signal("HUP");
     portolan.says(&["the settings are as they were"]);
