@@ -21,7 +21,7 @@ use crate::model::ledger::{Hold, Ledger};
 use crate::model::listener::{Listener, ListenerTimeouts};
 use crate::model::predicate::Term;
 use crate::model::route::Replica;
-use crate::model::service::Endpoint;
+use crate::model::service::{Endpoint, Traffic};
 use crate::model::snapshot::Snapshot;
 use crate::provider::lower::{self, Author};
 use crate::table::{Materials, RequestView, RouteAction, StickyKey, Table, compile};
@@ -241,6 +241,9 @@ fn printed(path: &Path, reversed: bool) -> String {
         format!("{}: {what} {}", route.id, stands.join(", ")).trim_end().to_string()
     });
     list("routes", routes.collect());
+    let told = desired.services.iter().filter(|(_, service)| service.traffic != Traffic::default());
+    let traffic = told.map(|(id, service)| format!("{id}: {:?}", service.traffic.balance));
+    list("balance", traffic.collect());
     let hosts = desired.hosts.iter().map(|(host, facts)| {
         let holders: Vec<String> = facts.holders.iter().map(ToString::to_string).collect();
         let protected = if facts.protected { ", protected" } else { "" };
