@@ -69,8 +69,8 @@ fn a_hundred_kills_in_the_middle_of_writes_leave_state_that_loads() {
             .args(["proxy::state::writer", "--exact"])
             .env(WRITE_TO, dir.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(Stdio::inherit())
+            .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
         let before = std::fs::metadata(dir.path().join("ledger.json")).and_then(|file| file.modified()).ok();
