@@ -77,7 +77,7 @@ impl<'r> RequestView<'r> {
     }
 
     pub(super) fn header_values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
-        let authority = (*name == HOST).then(|| self.authority.as_bytes());
+        let authority = (*name == HOST).then_some(self.authority.as_bytes());
         let fields = authority.is_none().then(|| self.headers.get_all(name).iter().map(|value| value.as_bytes()));
         authority.into_iter().chain(fields.into_iter().flatten())
     }

@@ -36,11 +36,14 @@ pub(super) enum Key {
     Query(Arc<str>),
 }
 
+/// A value, and who asks for it.
+type Filed = (Box<[u8]>, u32);
+
 impl Row {
     /// `positions` ascend, and point into `candidates`.
     pub fn new(positions: &[u32], candidates: &[Candidate]) -> Row {
         let mut plain = Vec::new();
-        let mut filed: HashMap<Key, Vec<(Box<[u8]>, u32)>, RandomState> = HashMap::default();
+        let mut filed: HashMap<Key, Vec<Filed>, RandomState> = HashMap::default();
         for &position in positions {
             match candidates[position as usize].checks.key() {
                 Some((key, value)) => filed.entry(key).or_default().push((value.into(), position)),
