@@ -9,18 +9,27 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::exchange::Exchange;
+use super::framing::AfterAnswer;
 use super::pool::{Pool, Sender};
+use super::trailers::TrailerGate;
 
 /// What goes to an endpoint.
 #[derive(Debug)]
 pub struct RequestBody {
     inner: Incoming,
     bytes: Rc<std::cell::Cell<u64>>,
+    trailers: TrailerGate,
+    broken: Rc<std::cell::Cell<bool>>,
 }
 
 impl RequestBody {
-    pub fn new(inner: Incoming, bytes: Rc<std::cell::Cell<u64>>) -> RequestBody {
-        RequestBody { inner, bytes }
+    pub fn new(inner: Incoming, bytes: Rc<std::cell::Cell<u64>>, trailers: TrailerGate) -> RequestBody {
+        RequestBody { inner, bytes, trailers, broken: Rc::default() }
+    }
+
+    /// Whether the client's body broke off or was none, to be looked at when the body is gone.
+    pub fn broken(&self) -> Rc<std::cell::Cell<bool>> {
+        self.broken.clone()
     }
 }
 
@@ -29,7 +38,11 @@ impl Body for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let mut frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        self.trailers.filter(&mut frame);
+        if matches!(frame, Some(Err(_))) {
+            self.broken.set(true);
+        }
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
@@ -58,7 +71,7 @@ pub struct ResponseBody {
 #[derive(Debug)]
 enum Content {
     Own(Option<Bytes>),
-    Stream { inner: Incoming, ended: bool, connection: Option<Lent> },
+    Stream { inner: Incoming, ended: bool, connection: Option<Lent>, trailers: TrailerGate },
 }
 
 /// An endpoint's connection, to be given back when the answer has been read to its end.
@@ -67,6 +80,7 @@ pub struct Lent {
     pub sender: Sender,
     pub address: std::net::SocketAddr,
     pub pool: Rc<Pool>,
+    pub after: AfterAnswer,
 }
 
 impl ResponseBody {
@@ -74,9 +88,9 @@ impl ResponseBody {
         ResponseBody { content: Content::Own((!content.is_empty()).then_some(content)), exchange }
     }
 
-    pub fn stream(inner: Incoming, connection: Lent, exchange: Box<Exchange>) -> ResponseBody {
+    pub fn stream(inner: Incoming, connection: Lent, trailers: TrailerGate, exchange: Box<Exchange>) -> ResponseBody {
         let ended = inner.is_end_stream();
-        ResponseBody { content: Content::Stream { inner, ended, connection: Some(connection) }, exchange }
+        ResponseBody { content: Content::Stream { inner, ended, connection: Some(connection), trailers }, exchange }
     }
 }
 
@@ -88,8 +102,9 @@ impl Body for ResponseBody {
         let this = &mut *self;
         let frame = match &mut this.content {
             Content::Own(content) => content.take().map(|bytes| Ok(Frame::data(bytes))),
-            Content::Stream { inner, ended, .. } => {
-                let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
+            Content::Stream { inner, ended, trailers, .. } => {
+                let mut frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
+                trailers.filter(&mut frame);
                 match &frame {
                     None => *ended = true,
                     Some(Ok(_)) => *ended = inner.is_end_stream(),
@@ -125,7 +140,7 @@ impl Drop for ResponseBody {
     fn drop(&mut self) {
         if let Content::Stream { ended, connection, .. } = &mut self.content
             && *ended
-            && let Some(Lent { sender, address, pool }) = connection.take()
+            && let Some(Lent { sender, address, pool, after: AfterAnswer::Reusable }) = connection.take()
         {
             pool.checkin(address, sender);
         }

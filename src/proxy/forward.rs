@@ -12,6 +12,7 @@ use super::authorize::Permit;
 use super::body::{Lent, RequestBody};
 use super::connect::connect;
 use super::error::{ErrorKind, ProxyError};
+use super::framing::AfterAnswer;
 use super::worker::Worker;
 
 /// From the request's last byte to the head of the answer.
@@ -34,6 +35,7 @@ pub async fn forward(
     mut request: Request<RequestBody>,
 ) -> Result<Forwarded, ProxyError> {
     let upstream = permit.upstream();
+    let broken = request.body().broken();
     let mut failed: Vec<SocketAddr> = Vec::new();
     let mut last: Option<ProxyError> = None;
     loop {
@@ -64,7 +66,7 @@ pub async fn forward(
             let answer = timeout(RESPONSE_HEADER_TIMEOUT, sender.try_send_request(request)).await;
             let mut error = match answer {
                 Ok(Ok(response)) => {
-                    let connection = Lent { sender, address, pool: worker.pool.clone() };
+                    let connection = Lent { sender, address, pool: worker.pool.clone(), after: AfterAnswer::Reusable };
                     return Ok(Forwarded { response, connection, endpoint: index });
                 }
                 Ok(Err(error)) => error,
@@ -85,6 +87,10 @@ pub async fn forward(
                         last = Some(reset);
                         break;
                     }
+                }
+                // The endpoint has done nothing wrong.
+                None if broken.get() => {
+                    return Err(ProxyError::new(ErrorKind::Malformed, "the request's body broke off or was none"));
                 }
                 None => {
                     worker.metrics.upstream_error(&upstream.label, reset.kind.reason());

@@ -16,21 +16,25 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::middleware::{Flow, RequestHead, ResponseHead};
 use crate::table::TableListener;
 
 use super::authorize::{Permit, authorize};
-use super::body::{RequestBody, ResponseBody};
+use super::body::{Lent, RequestBody, ResponseBody};
 use super::connection::Connection;
 use super::error::{ErrorKind, ProxyError};
 use super::exchange::Exchange;
 use super::forward::forward;
 use super::forwarded::strip_hop_by_hop;
+use super::hops::{self, Onward};
 use super::target::Target;
+use super::trailers::{self, Passing, TrailerGate};
 use super::worker::{Generation, LiveRoute};
+use super::{fields, framing};
 
 const PORTOLAN_REASON: HeaderName = HeaderName::from_static("portolan-reason");
 
@@ -38,7 +42,12 @@ const PORTOLAN_REASON: HeaderName = HeaderName::from_static("portolan-reason");
 enum Answer {
     Refuse(ProxyError),
     Redirect(HeaderValue),
-    Respond { status: StatusCode, headers: HeaderMap },
+    /// The request was for Portolan itself (RFC 9110 §7.6.2, §9.3.7).
+    Received,
+    Respond {
+        status: StatusCode,
+        headers: HeaderMap,
+    },
 }
 
 impl From<ProxyError> for Answer {
@@ -55,15 +64,15 @@ pub async fn handle(
     let mut exchange = Exchange::begin(&connection, &head);
     let response = match serve(&connection, &mut head, body, &mut exchange).await {
         Ok(forwarded) => {
-            let (parts, inner, lent) = forwarded;
-            Response::from_parts(parts, ResponseBody::stream(inner, lent, exchange))
+            let (parts, inner, lent, trailers) = forwarded;
+            Response::from_parts(parts, ResponseBody::stream(inner, lent, trailers, exchange))
         }
         Err(answer) => compose(&connection, answer, exchange),
     };
     Ok(response)
 }
 
-type Streamed = (http::response::Parts, Incoming, super::body::Lent);
+type Streamed = (http::response::Parts, Incoming, Lent, TrailerGate);
 
 async fn serve(
     connection: &Rc<Connection>,
@@ -76,11 +85,20 @@ async fn serve(
     let Some(listener) = generation.table.listeners.get(&connection.listener) else {
         return Err(ProxyError::new(ErrorKind::NoRoute, "the listener is closing").into());
     };
+    framing::check_request(head)?;
+    if head.method == Method::OPTIONS && head.uri.path() == "*" {
+        return Err(Answer::Received);
+    }
+    let onward = hops::check(head)?;
+    fields::underscores(&mut head.headers, listener.listener.underscore_headers, &worker.metrics)?;
     let target = Target::of(head)?;
     misdirected(connection, listener, &target)?;
     let route = lookup(connection, &generation, listener, &target, head)?;
     exchange.route = Some(route.clone());
     let permit = authorize(&route.entry)?;
+    if onward == Onward::Final {
+        return Err(Answer::Received);
+    }
 
     let authority = HeaderValue::from_str(target.authority)
         .map_err(|_| ProxyError::new(ErrorKind::Malformed, "the host is not one"))?;
@@ -93,7 +111,9 @@ async fn serve(
         path: rewritten.as_deref().map_or_else(|| Cow::Borrowed(path_of(&original)), Cow::Borrowed),
         headers: &mut head.headers,
     };
+    let takes_trailers = trailers::are_taken(request_head.headers);
     strip_hop_by_hop(request_head.headers);
+    hops::mark(request_head.headers, head.version);
     connection.vouched.apply(request_head.headers, &authority);
     for middleware in &route.entry.middlewares {
         match middleware.on_request(&mut request_head) {
@@ -103,19 +123,24 @@ async fn serve(
     }
     let uri = origin_form(&original, &request_head.path)?;
     drop(request_head);
-    let body = RequestBody::new(body, exchange.request_bytes.clone());
+    fields::join_cookies(&mut head.headers);
+    framing::frame_request(&mut head.headers, head.version, body.is_end_stream());
+    let gate = TrailerGate::new(Passing::of_request(&head.headers), worker);
+    let body = RequestBody::new(body, exchange.request_bytes.clone(), gate);
     let request = upstream_request(head, uri, authority, body);
 
     let before = exchange.elapsed();
-    let (mut parts, inner, lent) = send(permit, connection, request, exchange).await?;
+    let (mut parts, inner, mut lent) = send(permit, connection, request, exchange).await?;
+    lent.after = framing::check_response(parts.status, &mut parts.headers)?;
     exchange.upstream_duration = Some(exchange.elapsed().saturating_sub(before));
     exchange.status = parts.status;
     strip_hop_by_hop(&mut parts.headers);
+    let gate = TrailerGate::new(Passing::of_response(&parts.headers, head.version, takes_trailers), worker);
     let mut response_head = ResponseHead { status: parts.status, headers: &mut parts.headers };
     for middleware in route.entry.middlewares.iter().rev() {
         middleware.on_response(&mut response_head);
     }
-    Ok((parts, inner, lent))
+    Ok((parts, inner, lent, gate))
 }
 
 /// The name of the handshake and the name of the request must lead to the same client-auth key (RFC 9110 §15.5.20).
@@ -208,7 +233,7 @@ async fn send(
     connection: &Rc<Connection>,
     request: Request<RequestBody>,
     exchange: &mut Exchange,
-) -> Result<Streamed, Answer> {
+) -> Result<(http::response::Parts, Incoming, Lent), Answer> {
     let forwarded = forward(permit, &connection.worker, request).await?;
     exchange.endpoint = Some(forwarded.endpoint);
     let (parts, inner) = forwarded.response.into_parts();
@@ -236,7 +261,7 @@ fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>)
             if let Some(seconds) = kind.retry_after() {
                 headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             }
-            if kind == ErrorKind::Misdirected && !connection.h2 {
+            if kind.closes() && !connection.h2 {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             let text = format!("{} {}\n", status.as_u16(), status.canonical_reason().unwrap_or(""));
@@ -250,6 +275,14 @@ fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>)
                 headers.insert(PORTOLAN_REASON, HeaderValue::from_static("RedirectToHttps"));
             }
             (StatusCode::PERMANENT_REDIRECT, headers, Bytes::new())
+        }
+        Answer::Received => {
+            let mut headers = HeaderMap::with_capacity(2);
+            exchange.reason = Some("FinalRecipient");
+            if connection.worker.reason_header {
+                headers.insert(PORTOLAN_REASON, HeaderValue::from_static("FinalRecipient"));
+            }
+            (StatusCode::OK, headers, Bytes::new())
         }
         Answer::Respond { status, headers } => (status, headers, Bytes::new()),
     };

@@ -11,13 +11,17 @@ mod connect;
 mod connection;
 mod error;
 mod exchange;
+mod fields;
 mod forward;
 mod forwarded;
+mod framing;
 mod handler;
 mod handshake;
+mod hops;
 mod pool;
 mod target;
 mod threads;
+mod trailers;
 mod worker;
 
 pub use threads::{Bound, WorkerSetup, Workers};

@@ -10,13 +10,17 @@ pub mod backend;
 pub mod contained;
 pub mod container;
 pub mod engine;
+pub mod frames;
 pub mod h2;
+pub mod hpack;
 pub mod http;
 pub mod pki;
 pub mod port;
 pub mod portolan;
+pub mod recorder;
 pub mod tls;
 pub mod wait;
+pub mod wire;
 
 use std::path::Path;
 use std::process::{Command, Output};

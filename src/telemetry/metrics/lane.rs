@@ -24,6 +24,7 @@ pub struct MetricsLane {
     in_flight: Rc<Level>,
     connections: RefCell<BTreeMap<Box<str>, Rc<Level>>>,
     refusals: Tally,
+    fields_dropped: Tally,
     handshake_failures: Tally,
     upstream_errors: RefCell<HashMap<(Box<str>, &'static str), u64>>,
 }
@@ -79,6 +80,7 @@ impl MetricsLane {
             in_flight: Rc::new(Level::of(metrics.in_flight.clone())),
             connections: RefCell::default(),
             refusals: Tally::of(metrics.refusals.clone()),
+            fields_dropped: Tally::of(metrics.fields_dropped.clone()),
             handshake_failures: Tally::of(metrics.handshake_failures.clone()),
             upstream_errors: RefCell::default(),
             metrics,
@@ -128,6 +130,11 @@ impl MetricsLane {
         self.refusals.count(reason);
     }
 
+    /// A field of a message that goes on without it.
+    pub fn dropped_field(&self, reason: &'static str) {
+        self.fields_dropped.count(reason);
+    }
+
     pub fn handshake_failure(&self, reason: &'static str) {
         self.handshake_failures.count(reason);
     }
@@ -143,6 +150,7 @@ impl MetricsLane {
         self.in_flight.flush();
         self.connections.borrow().values().for_each(|level| level.flush());
         self.refusals.flush();
+        self.fields_dropped.flush();
         self.handshake_failures.flush();
         let errors = std::mem::take(&mut *self.upstream_errors.borrow_mut());
         if errors.is_empty() {
