@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::backend::Backend;
-use crate::support::http::{curl, get_plain};
 use crate::support::clients::{Clients, Keep};
+use crate::support::http::{curl, get_plain};
 use crate::support::port::free_port;
 use crate::support::portolan::{Portolan, command};
 use crate::support::wait::{eventually, throughout};
