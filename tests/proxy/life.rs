@@ -255,7 +255,10 @@ fn who_waits_in_the_queue_when_the_proxy_is_told_to_stop_is_answered() {
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap_or_else(|e| panic!("client {n}: {e}"));
         let answer = Answer::parse(&text).unwrap_or_else(|| panic!("client {n} has no answer: {text:?}"));
-        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "client {n}");
+        assert_eq!(answer.status, 200, "client {n}");
+        // Who had asked already may be answered before the proxy hears that it is to stop.
+        let told = answer.header("connection") == Some("close");
+        assert!(told || n % 2 == 0, "client {n}");
     }
     let (code, log) = portolan.ended();
     assert_eq!(code, Some(0), "{log}");
