@@ -32,8 +32,17 @@ pub(super) fn check(review: &mut Review<'_>) {
 }
 
 fn listener(review: &mut Review<'_>, name: &str, given: &ListenerSettings, any_tls: bool) -> Option<Listener> {
-    let ListenerSettings { address, tls, redirect, public_port, trusted_proxies, proxy_protocol, limits, timeouts } =
-        given;
+    let ListenerSettings {
+        address,
+        tls,
+        redirect,
+        public_port,
+        trusted_proxies,
+        proxy_protocol,
+        underscore_headers,
+        limits,
+        timeouts,
+    } = given;
     let path = |field| ["listeners", name, field];
     if limits.is_some() {
         let detail = "limits are not built yet and are passed over";
@@ -67,6 +76,7 @@ fn listener(review: &mut Review<'_>, name: &str, given: &ListenerSettings, any_t
         redirect,
         public_port: *public_port,
         trusted_proxies: trusted_proxies.clone().unwrap_or_default(),
+        underscore_headers: underscore_headers.unwrap_or_default(),
         timeouts: timeouts.as_ref().map(lower).unwrap_or_default(),
     })
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Provider;
-use crate::model::listener::ListenAddress;
+use crate::model::listener::{ListenAddress, UnderscoreHeaders};
 use crate::model::units::{Size, Span};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -84,6 +84,8 @@ pub struct ListenerSettings {
     pub trusted_proxies: Option<Vec<IpNet>>,
     /// Not built yet: anything but `off` refuses to start.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Request headers whose names have an underscore: `drop` (as by default), `pass` or `refuse` with 400.
+    pub underscore_headers: Option<UnderscoreHeaders>,
     pub limits: Option<LimitSettings>,
     pub timeouts: Option<ListenerTimeoutSettings>,
 }

@@ -23,7 +23,20 @@ pub struct Listener {
     pub public_port: Option<u16>,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    pub underscore_headers: UnderscoreHeaders,
     pub timeouts: ListenerTimeouts,
+}
+
+/// What becomes of a request's header whose name has an underscore.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnderscoreHeaders {
+    /// The request goes on without it.
+    #[default]
+    Drop,
+    Pass,
+    /// The request is answered 400.
+    Refuse,
 }
 
 /// `:443` is every address, dual stack where the host has IPv6.

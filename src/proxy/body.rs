@@ -13,29 +13,38 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::connect::Connected;
 use super::exchange::Exchange;
+use super::framing::AfterAnswer;
 use super::pool::{InFlight, Slot};
+use super::trailers::TrailerGate;
 
 /// What goes to an endpoint.
 #[derive(Debug)]
 pub struct RequestBody {
-    inner: Option<Incoming>,
+    content: Option<(Incoming, TrailerGate)>,
     bytes: Rc<Cell<u64>>,
     sent: Rc<Cell<Option<Instant>>>,
+    broken: Rc<Cell<bool>>,
 }
 
 impl RequestBody {
-    pub fn new(inner: Incoming, bytes: Rc<Cell<u64>>) -> RequestBody {
-        let sent = inner.is_end_stream().then(Instant::now);
-        RequestBody { inner: Some(inner), bytes, sent: Rc::new(Cell::new(sent)) }
+    pub fn new(inner: Incoming, bytes: Rc<Cell<u64>>, trailers: TrailerGate) -> RequestBody {
+        let sent = Rc::new(Cell::new(inner.is_end_stream().then(Instant::now)));
+        RequestBody { content: Some((inner, trailers)), bytes, sent, broken: Rc::default() }
     }
 
     pub fn empty() -> RequestBody {
-        RequestBody { inner: None, bytes: Rc::default(), sent: Rc::new(Cell::new(Some(Instant::now()))) }
+        let sent = Rc::new(Cell::new(Some(Instant::now())));
+        RequestBody { content: None, bytes: Rc::default(), sent, broken: Rc::default() }
     }
 
     /// When its last byte went out.
     pub fn sent(&self) -> Rc<Cell<Option<Instant>>> {
         self.sent.clone()
+    }
+
+    /// Whether the client's body broke off or was none, to be looked at when the body is gone.
+    pub fn broken(&self) -> Rc<Cell<bool>> {
+        self.broken.clone()
     }
 }
 
@@ -45,8 +54,12 @@ impl Body for RequestBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = &mut *self;
-        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
+        let Some((inner, trailers)) = &mut this.content else { return Poll::Ready(None) };
+        let mut frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
+        trailers.filter(&mut frame);
+        if matches!(frame, Some(Err(_))) {
+            this.broken.set(true);
+        }
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
@@ -59,11 +72,11 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.content.as_ref().is_none_or(|(inner, _)| inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        self.content.as_ref().map_or(SizeHint::with_exact(0), |(inner, _)| inner.size_hint())
     }
 }
 
@@ -91,6 +104,7 @@ enum Content {
         inner: Incoming,
         ended: bool,
         connection: Option<Lent>,
+        trailers: TrailerGate,
         /// When the whole exchange must be over.
         deadline: Option<Pin<Box<Sleep>>>,
     },
@@ -101,6 +115,7 @@ enum Content {
 pub struct Lent {
     pub connection: Connected,
     pub slot: Rc<Slot>,
+    pub after: AfterAnswer,
     pub _in_flight: Option<InFlight>,
 }
 
@@ -109,10 +124,11 @@ impl ResponseBody {
         ResponseBody { content: Content::Own((!content.is_empty()).then_some(content)), exchange }
     }
 
-    pub fn stream(inner: Incoming, connection: Lent, exchange: Box<Exchange>) -> ResponseBody {
+    pub fn stream(inner: Incoming, connection: Lent, trailers: TrailerGate, exchange: Box<Exchange>) -> ResponseBody {
         let ended = inner.is_end_stream();
         let deadline = exchange.deadline.filter(|_| !ended).map(|deadline| Box::pin(sleep_until(deadline)));
-        ResponseBody { content: Content::Stream { inner, ended, connection: Some(connection), deadline }, exchange }
+        let content = Content::Stream { inner, ended, connection: Some(connection), trailers, deadline };
+        ResponseBody { content, exchange }
     }
 }
 
@@ -124,8 +140,8 @@ impl Body for ResponseBody {
         let this = &mut *self;
         let frame = match &mut this.content {
             Content::Own(content) => content.take().map(|bytes| Ok(Frame::data(bytes))),
-            Content::Stream { inner, ended, deadline, .. } => {
-                let frame = match Pin::new(&mut *inner).poll_frame(cx) {
+            Content::Stream { inner, ended, trailers, deadline, .. } => {
+                let mut frame = match Pin::new(&mut *inner).poll_frame(cx) {
                     Poll::Ready(frame) => frame.map(|frame| frame.map_err(BodyError::Endpoint)),
                     Poll::Pending => {
                         let Some(deadline) = deadline else { return Poll::Pending };
@@ -133,6 +149,7 @@ impl Body for ResponseBody {
                         Some(Err(BodyError::Overdue))
                     }
                 };
+                trailers.filter(&mut frame);
                 match &frame {
                     None => *ended = true,
                     Some(Ok(_)) => *ended = inner.is_end_stream(),
@@ -168,7 +185,7 @@ impl Drop for ResponseBody {
     fn drop(&mut self) {
         if let Content::Stream { ended, connection, .. } = &mut self.content
             && *ended
-            && let Some(Lent { connection, slot, .. }) = connection.take()
+            && let Some(Lent { connection, slot, after: AfterAnswer::Reusable, .. }) = connection.take()
         {
             slot.checkin(connection);
         }

@@ -19,6 +19,13 @@ pub enum ErrorKind {
     Misdirected,
     NoRoute,
     ConnectRefused,
+    /// TRACE that would be answered here.
+    TraceRefused,
+    /// A transfer coding that is not `chunked`.
+    TransferCoding,
+    /// An expectation that is not `100-continue`.
+    Expectation,
+    LoopDetected,
     /// A route that is closed, with what closed it.
     Denied(Reason),
     /// A known route without an endpoint that is ready.
@@ -27,6 +34,8 @@ pub enum ErrorKind {
     EndpointReset,
     /// It departed before it answered, and the request could go nowhere else.
     EndpointGone,
+    /// An answer whose end cannot be told for certain.
+    EndpointMalformed,
     ConnectTimeout,
     ResponseTimeout,
     RequestTimeout,
@@ -50,6 +59,10 @@ impl ErrorKind {
             ErrorKind::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "Misdirected", Client),
             ErrorKind::NoRoute => (StatusCode::NOT_FOUND, "NoRoute", Client),
             ErrorKind::ConnectRefused => (StatusCode::NOT_IMPLEMENTED, "ConnectNotSupported", Client),
+            ErrorKind::TraceRefused => (StatusCode::NOT_IMPLEMENTED, "TraceNotSupported", Client),
+            ErrorKind::TransferCoding => (StatusCode::NOT_IMPLEMENTED, "TransferCodingNotSupported", Client),
+            ErrorKind::Expectation => (StatusCode::EXPECTATION_FAILED, "ExpectationFailed", Client),
+            ErrorKind::LoopDetected => (StatusCode::LOOP_DETECTED, "LoopDetected", Us),
             ErrorKind::Denied(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason.as_str(), Us),
             ErrorKind::NoEndpoint(reason) => {
                 (StatusCode::SERVICE_UNAVAILABLE, reason.map_or("NoEndpoint", Reason::as_str), Upstream)
@@ -57,6 +70,7 @@ impl ErrorKind {
             ErrorKind::EndpointUnreachable => (StatusCode::BAD_GATEWAY, "EndpointUnreachable", Upstream),
             ErrorKind::EndpointReset => (StatusCode::BAD_GATEWAY, "EndpointReset", Upstream),
             ErrorKind::EndpointGone => (StatusCode::BAD_GATEWAY, "EndpointGone", Upstream),
+            ErrorKind::EndpointMalformed => (StatusCode::BAD_GATEWAY, "EndpointMalformed", Upstream),
             ErrorKind::ConnectTimeout => (StatusCode::GATEWAY_TIMEOUT, "ConnectTimeout", Upstream),
             ErrorKind::ResponseTimeout => (StatusCode::GATEWAY_TIMEOUT, "ResponseTimeout", Upstream),
             ErrorKind::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "RequestTimeout", Upstream),
@@ -65,6 +79,12 @@ impl ErrorKind {
 
     pub fn reason(self) -> &'static str {
         self.row().1
+    }
+
+    /// Whether an h1 connection ends with the answer: it came to the wrong name, or where the next request begins is in
+    /// doubt.
+    pub fn closes(self) -> bool {
+        matches!(self, ErrorKind::Misdirected | ErrorKind::Malformed | ErrorKind::TransferCoding)
     }
 
     /// Seconds after which asking again makes sense.

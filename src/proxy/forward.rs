@@ -21,6 +21,7 @@ use super::attempt::{Departure, Failure, FailureKind, Limits, Outcome, Sent, att
 use super::authorize::Destination;
 use super::body::{Lent, RequestBody};
 use super::error::{ErrorKind, ProxyError};
+use super::framing::AfterAnswer;
 use super::pool::{InFlight, Slot};
 use super::worker::Worker;
 
@@ -46,6 +47,7 @@ pub async fn forward(
     let traffic = &upstream.traffic;
     let attempts = traffic.retry.attempts;
     let repeatable = attempts > 1 && is_repeatable(&request);
+    let broken = request.body().broken();
     let mut failed: Vec<u64> = Vec::new();
     let mut request = request;
     // A kept connection that broke is tried once more as a fresh one, where there is no other endpoint.
@@ -88,13 +90,17 @@ pub async fn forward(
                 let cookie = member.and_then(|member| upstream.set_cookie(member, affinity, tls));
                 return Ok(Forwarded {
                     response,
-                    connection: Lent { connection, slot, _in_flight: in_flight },
+                    connection: Lent { connection, slot, after: AfterAnswer::Reusable, _in_flight: in_flight },
                     cookie,
                 });
             }
             Outcome::Failed(failure) => failure,
         };
         drop(in_flight);
+        if broken.get() {
+            // The endpoint has done nothing wrong, and what is left of the request is good for no other.
+            return Err(ProxyError::new(ErrorKind::Malformed, "the request's body broke off or was none"));
+        }
         worker.metrics.upstream_error(&upstream.label, error.kind.reason());
         failed.push(slot.endpoint.id);
         let reason = match kind {

@@ -8,7 +8,9 @@ use std::cell::RefCell;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{CONNECTION, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
@@ -23,6 +25,19 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Besides what `Connection` lists. `Trailer` is not among them: it goes with the trailers (RFC 9110 §6.6.2).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HTTP2_SETTINGS,
+];
 
 /// How many headers [`Vouched::apply`] adds, and the `Host` that goes with them.
 const ADDED: usize = 8;
@@ -165,7 +180,8 @@ fn strip_vouching(headers: &mut HeaderMap) {
     }
 }
 
-fn vouches(name: &str) -> bool {
+/// Whether it says who somebody is, in any spelling.
+pub fn vouches(name: &str) -> bool {
     // Nearly every header is told apart by its first letter.
     if !matches!(name.as_bytes().first(), Some(b'x' | b'f' | b'c' | b's')) {
         return false;
@@ -184,15 +200,15 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
-            // What frames the message or names its target is nobody's to remove.
-            .filter(|name| *name != HOST && *name != http::header::CONTENT_LENGTH)
+            // What frames the message, names its target or tells a loop is nobody's to remove.
+            .filter(|name| ![HOST, CONTENT_LENGTH, VIA].contains(name))
             .collect();
         for name in listed {
             headers.remove(name);
         }
         headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
 }
@@ -278,18 +294,22 @@ mod tests {
     #[test]
     fn hop_by_hop_headers_end_here() {
         let mut h = headers(&[
-            ("Connection", "close, X-Secret, Host"),
+            ("Connection", "close, X-Secret, Host, Via"),
             ("X-Secret", "1"),
             ("Keep-Alive", "timeout=5"),
             ("Proxy-Connection", "keep-alive"),
             ("TE", "trailers"),
             ("Upgrade", "websocket"),
+            ("HTTP2-Settings", "AAMAAABk"),
+            ("Proxy-Authorization", "Basic Og=="),
+            ("Via", "1.1 portolan"),
+            ("Trailer", "x-sum"),
             ("Host", "a"),
             ("X-Kept", "1"),
         ]);
         strip_hop_by_hop(&mut h);
         let mut left: Vec<&str> = h.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["host", "x-kept"]);
+        assert_eq!(left, ["host", "trailer", "via", "x-kept"]);
     }
 }

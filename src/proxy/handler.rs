@@ -16,7 +16,8 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, SET_COOKIE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::middleware::{Asked, Flow, Middleware, RequestHead, ResponseHead};
@@ -29,8 +30,11 @@ use super::error::{ErrorKind, ProxyError};
 use super::exchange::Exchange;
 use super::forward::{Forwarded, forward};
 use super::forwarded::strip_hop_by_hop;
+use super::hops::{self, Onward};
 use super::target::Target;
+use super::trailers::{self, Passing, TrailerGate};
 use super::worker::{Generation, LiveRoute};
+use super::{fields, framing};
 
 const PORTOLAN_REASON: HeaderName = HeaderName::from_static("portolan-reason");
 
@@ -38,7 +42,13 @@ const PORTOLAN_REASON: HeaderName = HeaderName::from_static("portolan-reason");
 enum Answer {
     Refuse(ProxyError),
     Redirect(HeaderValue),
-    Respond { status: StatusCode, headers: HeaderMap, reason: &'static str },
+    /// The request was for Portolan itself (RFC 9110 §7.6.2, §9.3.7).
+    Received,
+    Respond {
+        status: StatusCode,
+        headers: HeaderMap,
+        reason: &'static str,
+    },
 }
 
 impl From<ProxyError> for Answer {
@@ -55,15 +65,15 @@ pub async fn handle(
     let mut exchange = Exchange::begin(&connection, &head);
     let response = match serve(&connection, &mut head, body, &mut exchange).await {
         Ok(forwarded) => {
-            let (parts, inner, lent) = forwarded;
-            Response::from_parts(parts, ResponseBody::stream(inner, lent, exchange))
+            let (parts, inner, lent, trailers) = forwarded;
+            Response::from_parts(parts, ResponseBody::stream(inner, lent, trailers, exchange))
         }
         Err(answer) => compose(&connection, answer, exchange),
     };
     Ok(response)
 }
 
-type Streamed = (http::response::Parts, Incoming, Lent);
+type Streamed = (http::response::Parts, Incoming, Lent, TrailerGate);
 
 async fn serve(
     connection: &Rc<Connection>,
@@ -77,12 +87,22 @@ async fn serve(
         // Nothing is answered under a table that is gone; another connection may lead to where the route is now.
         return Err(ProxyError::new(ErrorKind::Misdirected, "the listener has been taken away").into());
     };
+    framing::check_request(head)?;
+    if head.method == Method::OPTIONS && head.uri.path() == "*" {
+        return Err(Answer::Received);
+    }
+    let onward = hops::check(head)?;
+    fields::underscores(&mut head.headers, listener.listener.underscore_headers, &worker.metrics)?;
     let target = Target::of(head)?;
     misdirected(connection, listener, &target)?;
     let route = lookup(connection, &generation, listener, &target, head)?;
     exchange.route = Some(route.clone());
     let client = || connection.vouched.client(&head.headers);
-    let destination = authorize(&route.entry)?.choose(&head.headers, client);
+    let permit = authorize(&route.entry)?;
+    if onward == Onward::Final {
+        return Err(Answer::Received);
+    }
+    let destination = permit.choose(&head.headers, client);
     exchange.share = destination.share();
 
     let authority = HeaderValue::from_str(target.authority)
@@ -92,7 +112,9 @@ async fn serve(
         Cow::Borrowed(_) => None,
     };
     let original = head.uri.clone();
+    let takes_trailers = trailers::are_taken(&head.headers);
     strip_hop_by_hop(&mut head.headers);
+    hops::mark(&mut head.headers, head.version);
     connection.vouched.apply(&mut head.headers, &authority);
     let path = rewritten.as_deref().unwrap_or(path_of(&original));
     let (scheme, asked) = connection.vouched.asked(&head.headers, &authority);
@@ -105,14 +127,19 @@ async fn serve(
     on_request(&route.entry.middlewares, &mut request_head)?;
     let uri = origin_form(&original, &request_head.path)?;
     drop(request_head);
-    let body = RequestBody::new(body, exchange.request_bytes.clone());
+    fields::join_cookies(&mut head.headers);
+    framing::frame_request(&mut head.headers, head.version, body.is_end_stream());
+    let gate = TrailerGate::new(Passing::of_request(&head.headers), worker);
+    let body = RequestBody::new(body, exchange.request_bytes.clone(), gate);
     let request = upstream_request(head, uri, authority, body);
 
     let before = exchange.elapsed();
-    let (mut parts, inner, lent, cookie) = send(destination, connection, request, exchange).await?;
+    let (mut parts, inner, mut lent, cookie) = send(destination, connection, request, exchange).await?;
+    lent.after = framing::check_response(parts.status, &mut parts.headers)?;
     exchange.upstream_duration = Some(exchange.elapsed().saturating_sub(before));
     exchange.status = parts.status;
     strip_hop_by_hop(&mut parts.headers);
+    let gate = TrailerGate::new(Passing::of_response(&parts.headers, head.version, takes_trailers), worker);
     let mut response_head = ResponseHead { status: parts.status, headers: &mut parts.headers };
     for middleware in route.entry.middlewares.iter().rev() {
         middleware.on_response(&mut response_head);
@@ -120,7 +147,7 @@ async fn serve(
     if let Some(cookie) = cookie {
         parts.headers.append(SET_COOKIE, cookie);
     }
-    Ok((parts, inner, lent))
+    Ok((parts, inner, lent, gate))
 }
 
 /// In their order, until one answers. Those before it have a say in its answer; an answer of Portolan's own is shaped by
@@ -273,7 +300,7 @@ fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>)
             if let Some(seconds) = kind.retry_after() {
                 headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             }
-            if kind == ErrorKind::Misdirected && !connection.h2 {
+            if kind.closes() && !connection.h2 {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             let text = format!("{} {}\n", status.as_u16(), status.canonical_reason().unwrap_or(""));
@@ -287,6 +314,14 @@ fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>)
                 headers.insert(PORTOLAN_REASON, HeaderValue::from_static("RedirectToHttps"));
             }
             (StatusCode::PERMANENT_REDIRECT, headers, Bytes::new())
+        }
+        Answer::Received => {
+            let mut headers = HeaderMap::with_capacity(2);
+            exchange.reason = Some("FinalRecipient");
+            if connection.worker.manners.reason_header() {
+                headers.insert(PORTOLAN_REASON, HeaderValue::from_static("FinalRecipient"));
+            }
+            (StatusCode::OK, headers, Bytes::new())
         }
         Answer::Respond { status, mut headers, reason } => {
             exchange.reason = Some(reason);

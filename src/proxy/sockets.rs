@@ -156,6 +156,7 @@ fn same_terms(a: &Listener, b: &Listener) -> bool {
             redirect: _,
             public_port,
             trusted_proxies,
+            underscore_headers: _,
             timeouts,
         } = listener.clone();
         (tls, public_port, trusted_proxies, timeouts)

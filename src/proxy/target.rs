@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::header::HOST;
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{Method, Uri, Version};
 
 use crate::model::path::{lenient_key, match_key, resolve_dots};
@@ -27,6 +28,13 @@ impl<'r> Target<'r> {
         let malformed = |why: &str| ProxyError::new(ErrorKind::Malformed, why);
         if head.method == Method::CONNECT {
             return Err(ProxyError::new(ErrorKind::ConnectRefused, "CONNECT is not for a reverse proxy"));
+        }
+        // Only CONNECT names an authority alone (RFC 9112 §3.2.3).
+        if head.uri.authority().is_some() && head.uri.scheme().is_none() {
+            return Err(malformed("the target is an authority and no path"));
+        }
+        if head.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+            return Err(malformed("the target's scheme is neither http nor https"));
         }
         let authority = authority(head)?;
         let host = host(authority).ok_or_else(|| malformed("the host is not one"))?;
@@ -90,7 +98,9 @@ fn host(authority: &str) -> Option<Cow<'_, str>> {
             None => (authority, Some("")),
         },
     };
-    if !port?.bytes().all(|b| b.is_ascii_digit()) {
+    // RFC 3986 §3.2.3: a port may be empty.
+    let port = port?;
+    if !port.bytes().all(|b| b.is_ascii_digit()) || !port.is_empty() && port.parse::<u16>().is_err() {
         return None;
     }
     let host = host.strip_suffix('.').unwrap_or(host);
@@ -128,7 +138,7 @@ mod tests {
         ] {
             assert_eq!(host(authority).as_deref(), Some(expected), "{authority}");
         }
-        for bad in ["", "a b", "a:b:c", "[::1", "[zz]", "a/b", "a:80x", ":80"] {
+        for bad in ["", "a b", "a:b:c", "[::1", "[zz]", "a/b", "a:80x", ":80", "a:65536", "a:+80"] {
             assert_eq!(host(bad), None, "{bad}");
         }
     }
@@ -136,7 +146,14 @@ mod tests {
     #[test]
     fn a_request_names_one_host() {
         assert!(Target::of(&parts("/", &["a.example"])).is_ok());
-        for (uri, hosts) in [("/", vec![]), ("/", vec!["a", "b"]), ("http://a/", vec!["b"]), ("http://u@a/", vec![])] {
+        for (uri, hosts) in [
+            ("/", vec![]),
+            ("/", vec!["a", "b"]),
+            ("http://a/", vec!["b"]),
+            ("http://u@a/", vec![]),
+            ("a:80", vec!["a:80"]),
+            ("ftp://a/", vec![]),
+        ] {
             let refused = Target::of(&parts(uri, &hosts)).map(|_| ()).map_err(|error| error.kind);
             assert_eq!(refused, Err(ErrorKind::Malformed), "{uri} {hosts:?}");
         }

@@ -12,14 +12,18 @@ pub mod clients;
 pub mod contained;
 pub mod container;
 pub mod engine;
+pub mod frames;
 pub mod h2;
+pub mod hpack;
 pub mod http;
 pub mod load;
 pub mod pki;
 pub mod port;
 pub mod portolan;
+pub mod recorder;
 pub mod tls;
 pub mod wait;
+pub mod wire;
 
 use std::path::Path;
 use std::process::{Command, Output};

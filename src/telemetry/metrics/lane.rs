@@ -24,6 +24,7 @@ pub struct MetricsLane {
     in_flight: Rc<Level>,
     connections: RefCell<BTreeMap<Box<str>, Rc<Level>>>,
     refusals: Tally,
+    fields_dropped: Tally,
     handshake_failures: Tally,
     upstream_errors: RefCell<Failures>,
     upstream_retries: RefCell<Failures>,
@@ -83,6 +84,7 @@ impl MetricsLane {
             in_flight: Rc::new(Level::of(metrics.in_flight.clone())),
             connections: RefCell::default(),
             refusals: Tally::of(metrics.refusals.clone()),
+            fields_dropped: Tally::of(metrics.fields_dropped.clone()),
             handshake_failures: Tally::of(metrics.handshake_failures.clone()),
             upstream_errors: RefCell::default(),
             upstream_retries: RefCell::default(),
@@ -133,6 +135,11 @@ impl MetricsLane {
         self.refusals.count(reason);
     }
 
+    /// A field of a message that goes on without it.
+    pub fn dropped_field(&self, reason: &'static str) {
+        self.fields_dropped.count(reason);
+    }
+
     pub fn handshake_failure(&self, reason: &'static str) {
         self.handshake_failures.count(reason);
     }
@@ -153,6 +160,7 @@ impl MetricsLane {
         self.in_flight.flush();
         self.connections.borrow().values().for_each(|level| level.flush());
         self.refusals.flush();
+        self.fields_dropped.flush();
         self.handshake_failures.flush();
         let errors = std::mem::take(&mut *self.upstream_errors.borrow_mut());
         let retries = std::mem::take(&mut *self.upstream_retries.borrow_mut());

@@ -41,6 +41,7 @@ pub struct Metrics {
     in_flight: IntGauge,
     connections: IntGaugeVec,
     refusals: IntCounterVec,
+    fields_dropped: IntCounterVec,
     upstream_errors: IntCounterVec,
     upstream_retries: IntCounterVec,
     handshake_failures: IntCounterVec,
@@ -107,6 +108,11 @@ impl Metrics {
             )?,
             connections: gauges("portolan_connections", "Open client connections.", &["listener"])?,
             refusals: counters("portolan_refusals_total", "Answers that Portolan itself composed.", &["reason"])?,
+            fields_dropped: counters(
+                "portolan_fields_dropped_total",
+                "Header fields with underscores and trailer fields that were not passed on.",
+                &["reason"],
+            )?,
             upstream_errors: counters(
                 "portolan_upstream_errors_total",
                 "Attempts that an endpoint failed, retried ones included.",
