@@ -220,7 +220,7 @@ def run_wrk(core, url, connections, options, seconds, arguments=()):
     """`arguments` are those of the script that `options` name."""
     out = run_tool(core, ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *options, url,
                           *(["--", *arguments] if arguments else [])], seconds)
-    latency = dict(re.findall(r"^\s+(50|99)%\s+(\S+)$", out, re.M))
+    latency = dict(re.findall(r"^\s+(50|99)%\s+(\S+)[ ]*$", out, re.M))
     bad = re.findall(r"^\s+Socket errors:(.*)$|^\s+Non-2xx or 3xx responses:(.*)$", out, re.M)
     return {"requests": int(re.search(r"(\d+) requests in", out).group(1)),
             "requests_per_second": float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)),
