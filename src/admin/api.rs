@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::report::{self, CertificateReport, ProviderReport, RouteReport, ServiceReport};
+use super::serve;
 use crate::control::view::View;
 use crate::model::Diagnostic;
 
@@ -38,7 +39,7 @@ impl AdminState {
 /// Answers until `stop`.
 pub async fn serve(listener: TcpListener, state: AdminState, stop: CancellationToken) -> std::io::Result<()> {
     let own = listener.local_addr()?.ip();
-    super::serve(listener, router(state, own), stop).await
+    serve::serve(listener, router(state, own), stop).await
 }
 
 fn router(state: AdminState, own: IpAddr) -> Router {

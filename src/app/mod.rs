@@ -7,6 +7,7 @@
 
 mod commands;
 mod demo;
+mod open_files;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -38,7 +39,7 @@ use crate::model::{self, Provider};
 use crate::provider::docker::Docker;
 use crate::provider::file::File;
 use crate::provider::{self, Board, SnapshotSink};
-use crate::proxy::{WorkerSetup, Workers};
+use crate::proxy::{Admission, WorkerSetup, Workers};
 use crate::table::LiveTable;
 use crate::telemetry::{AccessLog, Metrics, logs};
 
@@ -134,6 +135,7 @@ impl Running {
             metrics: metrics.clone(),
             access_log: access_log.clone(),
             reason_header: settings.reason_header,
+            admission: Admission::new(open_files::raise()),
             stop: drain.clone(),
             bound,
         };

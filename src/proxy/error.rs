@@ -16,6 +16,10 @@ pub struct ProxyError {
 pub enum ErrorKind {
     Malformed,
     AmbiguousPath,
+    UriTooLong,
+    HeadersTooLarge,
+    BodyTooLarge,
+    BodyTooSlow,
     Misdirected,
     NoRoute,
     ConnectRefused,
@@ -44,6 +48,10 @@ impl ErrorKind {
         match self {
             ErrorKind::Malformed => (StatusCode::BAD_REQUEST, "Malformed", Client),
             ErrorKind::AmbiguousPath => (StatusCode::BAD_REQUEST, "AmbiguousPath", Client),
+            ErrorKind::UriTooLong => (StatusCode::URI_TOO_LONG, "UriTooLong", Client),
+            ErrorKind::HeadersTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "HeadersTooLarge", Client),
+            ErrorKind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge", Client),
+            ErrorKind::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "BodyTooSlow", Client),
             ErrorKind::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "Misdirected", Client),
             ErrorKind::NoRoute => (StatusCode::NOT_FOUND, "NoRoute", Client),
             ErrorKind::ConnectRefused => (StatusCode::NOT_IMPLEMENTED, "ConnectNotSupported", Client),
@@ -62,6 +70,12 @@ impl ErrorKind {
         self.row().1
     }
 
+    /// Whether an h1 connection ends with it: the client is at the wrong place, or what it still sends is not wanted.
+    pub fn closes(self) -> bool {
+        use ErrorKind::{BodyTooLarge, BodyTooSlow, HeadersTooLarge, Misdirected, UriTooLong};
+        matches!(self, Misdirected | UriTooLong | HeadersTooLarge | BodyTooLarge | BodyTooSlow)
+    }
+
     /// Seconds after which asking again makes sense.
     pub fn retry_after(self) -> Option<u32> {
         matches!(self, ErrorKind::NoEndpoint(_)).then_some(1)
@@ -71,6 +85,11 @@ impl ErrorKind {
 impl ProxyError {
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> ProxyError {
         ProxyError { kind, detail: detail.into() }
+    }
+
+    /// Of a kind that says all there is to say.
+    pub fn plain(kind: ErrorKind) -> ProxyError {
+        ProxyError::new(kind, kind.reason())
     }
 
     pub fn denied(denial: &Denial) -> ProxyError {

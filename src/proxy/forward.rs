@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::time::timeout;
 
 use super::authorize::Permit;
 use super::body::{Lent, RequestBody};
@@ -61,14 +60,15 @@ pub async fn forward(
                     break;
                 }
             };
-            let answer = timeout(RESPONSE_HEADER_TIMEOUT, sender.try_send_request(request)).await;
+            let upload = request.body().upload();
+            let answer = upload.answer_within(RESPONSE_HEADER_TIMEOUT, sender.try_send_request(request)).await;
             let mut error = match answer {
-                Ok(Ok(response)) => {
+                Some(Ok(response)) => {
                     let connection = Lent { sender, address, pool: worker.pool.clone() };
                     return Ok(Forwarded { response, connection, endpoint: index });
                 }
-                Ok(Err(error)) => error,
-                Err(_) => {
+                Some(Err(error)) => error,
+                None => {
                     let kind = ErrorKind::ResponseTimeout;
                     worker.metrics.upstream_error(&upstream.label, kind.reason());
                     let why = format!("{address}: no answer within {} s", RESPONSE_HEADER_TIMEOUT.as_secs());
@@ -87,7 +87,10 @@ pub async fn forward(
                     }
                 }
                 None => {
-                    worker.metrics.upstream_error(&upstream.label, reset.kind.reason());
+                    // The request's own body broke off: nothing that the endpoint did.
+                    if !error.error().is_user() {
+                        worker.metrics.upstream_error(&upstream.label, reset.kind.reason());
+                    }
                     return Err(reset);
                 }
             }

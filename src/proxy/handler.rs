@@ -29,6 +29,7 @@ use super::error::{ErrorKind, ProxyError};
 use super::exchange::Exchange;
 use super::forward::forward;
 use super::forwarded::strip_hop_by_hop;
+use super::limits::within;
 use super::target::Target;
 use super::worker::{Generation, LiveRoute};
 
@@ -71,6 +72,8 @@ async fn serve(
     body: Incoming,
     exchange: &mut Exchange,
 ) -> Result<Streamed, Answer> {
+    let body = RequestBody::new(body, exchange.upload.clone(), &connection.limits, &connection.timeouts);
+    within(&connection.limits, head, &body)?;
     let worker = &connection.worker;
     let generation = worker.generation();
     let Some(listener) = generation.table.listeners.get(&connection.listener) else {
@@ -103,7 +106,6 @@ async fn serve(
     }
     let uri = origin_form(&original, &request_head.path)?;
     drop(request_head);
-    let body = RequestBody::new(body, exchange.request_bytes.clone());
     let request = upstream_request(head, uri, authority, body);
 
     let before = exchange.elapsed();
@@ -209,7 +211,12 @@ async fn send(
     request: Request<RequestBody>,
     exchange: &mut Exchange,
 ) -> Result<Streamed, Answer> {
-    let forwarded = forward(permit, &connection.worker, request).await?;
+    let forwarded = match forward(permit, &connection.worker, request).await {
+        Ok(forwarded) => forwarded,
+        // The endpoint saw a request break off; whose fault that was, the body knows.
+        Err(error) => return Err(exchange.upload.fault().map_or(error, ProxyError::plain).into()),
+    };
+    exchange.upload.answered();
     exchange.endpoint = Some(forwarded.endpoint);
     let (parts, inner) = forwarded.response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -236,7 +243,7 @@ fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>)
             if let Some(seconds) = kind.retry_after() {
                 headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             }
-            if kind == ErrorKind::Misdirected && !connection.h2 {
+            if kind.closes() && !connection.h2 {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             let text = format!("{} {}\n", status.as_u16(), status.canonical_reason().unwrap_or(""));

@@ -22,6 +22,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
 use super::accept::{self, bind};
+use super::admission::Admission;
 use super::worker::Worker;
 
 /// What all workers share.
@@ -32,6 +33,8 @@ pub struct WorkerSetup {
     pub access_log: Option<AccessLog>,
     /// Whether Portolan's own answers name their reason to clients.
     pub reason_header: bool,
+    /// Who counts connections.
+    pub admission: Arc<Admission>,
     /// Cancelled when accepting has to stop.
     pub stop: CancellationToken,
     /// What became of each listener's socket.
@@ -97,9 +100,9 @@ struct Socket {
 }
 
 async fn serve(id: usize, setup: WorkerSetup) {
-    let WorkerSetup { live, metrics, access_log, reason_header, stop, bound } = setup;
+    let WorkerSetup { live, metrics, access_log, reason_header, admission, stop, bound } = setup;
     let mut swaps = live.swaps();
-    let worker = Worker::new(&live, metrics.lane(), access_log.map(|log| log.lane()), reason_header);
+    let worker = Worker::new(&live, metrics.lane(), access_log.map(|log| log.lane()), reason_header, admission);
     let mut sockets: BTreeMap<Name, Socket> = BTreeMap::new();
     let mut often = tokio::time::interval(Duration::from_millis(100));
     let mut seldom = tokio::time::interval(Duration::from_secs(5));

@@ -15,6 +15,7 @@ use crate::table::{LiveTable, RouteAction, RouteEntry, RouteIndex, Table};
 use crate::telemetry::access_log::Lane;
 use crate::telemetry::metrics::{MetricsLane, RouteCells};
 
+use super::admission::Admission;
 use super::pool::Pool;
 
 /// What the connections of one worker share.
@@ -24,6 +25,7 @@ pub struct Worker {
     pub log: Option<Lane>,
     pub server_name: HeaderValue,
     pub reason_header: bool,
+    pub admission: Arc<Admission>,
     reader: RefCell<TableReader>,
     generation: RefCell<Rc<Generation>>,
     open: Cell<usize>,
@@ -65,13 +67,20 @@ impl Generation {
 }
 
 impl Worker {
-    pub fn new(live: &LiveTable, metrics: MetricsLane, log: Option<Lane>, reason_header: bool) -> Rc<Worker> {
+    pub fn new(
+        live: &LiveTable,
+        metrics: MetricsLane,
+        log: Option<Lane>,
+        reason_header: bool,
+        admission: Arc<Admission>,
+    ) -> Rc<Worker> {
         Rc::new(Worker {
             pool: Rc::default(),
             metrics,
             log,
             server_name: server_name(),
             reason_header,
+            admission,
             reader: RefCell::new(live.reader()),
             generation: RefCell::new(Rc::new(Generation { table: live.load(), routes: RefCell::default() })),
             open: Cell::new(0),

@@ -18,7 +18,7 @@ use crate::golden;
 use crate::model::diagnostic::Origin;
 use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
 use crate::model::ledger::{Hold, Ledger};
-use crate::model::listener::{Listener, ListenerTimeouts};
+use crate::model::listener::{Listener, ListenerLimits, ListenerTimeouts};
 use crate::model::route::Replica;
 use crate::model::service::Endpoint;
 use crate::model::snapshot::Snapshot;
@@ -102,6 +102,7 @@ fn listeners() -> Vec<Listener> {
             redirect: None,
             public_port: None,
             trusted_proxies: Vec::new(),
+            limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),
         })
         .to_vec()

@@ -5,6 +5,7 @@
 mod files;
 mod headers;
 mod life;
+mod limits;
 mod listeners;
 mod paths;
 mod reports;

@@ -25,6 +25,7 @@ pub struct MetricsLane {
     connections: RefCell<BTreeMap<Box<str>, Rc<Level>>>,
     refusals: Tally,
     handshake_failures: Tally,
+    cuts: Tally,
     upstream_errors: RefCell<HashMap<(Box<str>, &'static str), u64>>,
 }
 
@@ -80,6 +81,7 @@ impl MetricsLane {
             connections: RefCell::default(),
             refusals: Tally::of(metrics.refusals.clone()),
             handshake_failures: Tally::of(metrics.handshake_failures.clone()),
+            cuts: Tally::of(metrics.cuts.clone()),
             upstream_errors: RefCell::default(),
             metrics,
         }
@@ -132,6 +134,11 @@ impl MetricsLane {
         self.handshake_failures.count(reason);
     }
 
+    /// A connection that was refused, or ended before its client ended it.
+    pub fn cut(&self, reason: &'static str) {
+        self.cuts.count(reason);
+    }
+
     /// `service` is one that [`MetricsLane::route`] was told.
     pub fn upstream_error(&self, service: &str, kind: &'static str) {
         *self.upstream_errors.borrow_mut().entry((service.into(), kind)).or_insert(0) += 1;
@@ -144,6 +151,7 @@ impl MetricsLane {
         self.connections.borrow().values().for_each(|level| level.flush());
         self.refusals.flush();
         self.handshake_failures.flush();
+        self.cuts.flush();
         let errors = std::mem::take(&mut *self.upstream_errors.borrow_mut());
         if errors.is_empty() {
             return;

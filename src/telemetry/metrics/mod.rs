@@ -43,6 +43,7 @@ pub struct Metrics {
     refusals: IntCounterVec,
     upstream_errors: IntCounterVec,
     handshake_failures: IntCounterVec,
+    cuts: IntCounterVec,
     generation: IntGauge,
     reconcile_duration: Histogram,
     compile_duration: Histogram,
@@ -113,6 +114,11 @@ impl Metrics {
             handshake_failures: counters(
                 "portolan_tls_handshake_failures_total",
                 "TLS handshakes with clients that came to nothing.",
+                &["reason"],
+            )?,
+            cuts: counters(
+                "portolan_connections_cut_total",
+                "Client connections that were refused, or ended by a limit or an error of the client's.",
                 &["reason"],
             )?,
             generation: in_registry(
