@@ -27,7 +27,7 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// Shared by all workers.
 #[derive(Debug)]
 pub struct Admission {
-    /// Connections in all: each may need a second one, to its endpoint.
+    /// Connections in all: the rest of the open files is for connections to endpoints, of which an idle client has none.
     most: usize,
     open: AtomicUsize,
     gates: Mutex<BTreeMap<Name, Arc<Gate>>>,
@@ -76,7 +76,7 @@ impl Refused {
 impl Admission {
     /// `open_files` is how many this process may have.
     pub fn new(open_files: u64) -> Arc<Admission> {
-        let most = usize::try_from(open_files.saturating_sub(OWN_FILES) / 2).unwrap_or(usize::MAX).max(1);
+        let most = usize::try_from(open_files.saturating_sub(OWN_FILES) / 4 * 3).unwrap_or(usize::MAX).max(1);
         Arc::new(Admission { most, open: AtomicUsize::new(0), gates: Mutex::default() })
     }
 
@@ -170,5 +170,69 @@ fn household(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::listener::{ListenAddress, ListenerLimits, ListenerTimeouts};
+    use crate::model::{Kind, ObjectId, Origin, Provider, Source};
+
+    fn listener(name: &str, connections: Option<u32>, client_connections: Option<u32>) -> Listener {
+        let name = Name::normalised(name);
+        Listener {
+            id: ObjectId::new(&Source::new(Provider::Settings, None), Kind::Listener, name.as_str()),
+            name,
+            origin: Origin::Default,
+            address: ListenAddress::everywhere(80),
+            tls: false,
+            redirect: None,
+            public_port: None,
+            trusted_proxies: Vec::new(),
+            limits: ListenerLimits { connections, client_connections, ..ListenerLimits::default() },
+            timeouts: ListenerTimeouts::default(),
+        }
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn whoever_leaves_makes_room() {
+        let admission = Admission::new(1024);
+        let listener = listener("http", Some(2), None);
+        let admit = || admission.admit(&listener, ip("192.0.2.1"));
+        let (first, _second) = (admit().expect("room"), admit().expect("room"));
+        assert_eq!(admit().err(), Some(Refused::TooManyConnections));
+        drop(first);
+        let _third = admit().expect("room again");
+        assert_eq!(admit().err(), Some(Refused::TooManyConnections), "the refused ones took nothing away");
+    }
+
+    #[test]
+    fn all_listeners_together_stay_within_the_open_files() {
+        let admission = Admission::new(OWN_FILES + 4);
+        let (one, two) = (listener("one", None, None), listener("two", None, None));
+        let admit = |listener: &Listener| admission.admit(listener, ip("192.0.2.1"));
+        let _open = [admit(&one).expect("room"), admit(&one).expect("room"), admit(&two).expect("room")];
+        assert_eq!(admit(&one).err(), Some(Refused::TooManyConnections));
+        assert_eq!(admit(&two).err(), Some(Refused::TooManyConnections));
+    }
+
+    #[test]
+    fn a_client_is_an_address_or_a_network_of_64_bits() {
+        let admission = Admission::new(1024);
+        let listener = listener("http", Some(5), Some(1));
+        let admit = |client: &str| admission.admit(&listener, ip(client));
+        let first = admit("2001:db8:0:1::1").expect("room");
+        assert_eq!(admit("2001:db8:0:1:ffff::2").err(), Some(Refused::TooManyClientConnections));
+        let _other = admit("2001:db8:0:2::1").expect("another network");
+        let _v4 = admit("192.0.2.1").expect("another client");
+        assert_eq!(admit("::ffff:192.0.2.1").err(), Some(Refused::TooManyClientConnections), "the same in other words");
+        drop(first);
+        let _again = admit("2001:db8:0:1:ffff::2").expect("room again");
+        let _last = [admit("192.0.2.2").expect("room"), admit("192.0.2.3").expect("the refused ones took no place")];
     }
 }

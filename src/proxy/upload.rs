@@ -240,4 +240,27 @@ mod tests {
         assert_eq!(window.ask(now), Ok(now + seconds(1)));
         assert_eq!(window.ask(now + seconds(1)), Err(Late));
     }
+
+    #[tokio::test]
+    async fn the_time_for_an_answer_begins_when_the_body_is_over() {
+        let upload = || Upload::begin(&Arc::new(Activity::new(false, 1, Instant::now())));
+        let limit = Duration::from_millis(300);
+        let answer = |after: u64| tokio::time::sleep(Duration::from_millis(after));
+
+        let long = upload();
+        let uploading = async {
+            sleep_until(Instant::now() + limit * 4).await;
+            long.over(true);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            answered = long.answer_within(limit, answer(1300)) => assert!(answered.is_some(), "a long upload"),
+            () = uploading => {}
+        }
+        let whole = upload();
+        whole.over(true);
+        let began = Instant::now();
+        assert!(whole.answer_within(limit, answer(20_000)).await.is_none());
+        assert!(began.elapsed() >= limit);
+    }
 }
