@@ -335,19 +335,18 @@ fn a_refusal_reaches_a_client_that_is_still_sending() {
         let sending = std::thread::spawn(move || {
             let piece = [b'x'; 1 << 16];
             for _ in 0..16 {
-                if writer.write_all(&piece).is_err() {
-                    return;
-                }
+                writer.write_all(&piece)?;
                 sleep(Duration::from_millis(2));
             }
-            let _ = writer.shutdown(std::net::Shutdown::Write);
+            writer.shutdown(std::net::Shutdown::Write)
         });
         sleep(Duration::from_millis(20));
         // Not a reset: that would take the answer with it.
         let mut received = String::new();
         stream.read_to_string(&mut received).unwrap();
         refused(&received, 413, "BodyTooLarge");
-        sending.join().unwrap();
+        // Linux would give the answer out even so; other systems, and what is lost on the way, would not.
+        sending.join().unwrap().expect("it is read on, and nothing is reset");
     }
 }
 
