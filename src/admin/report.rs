@@ -75,6 +75,8 @@ pub enum EndpointState {
     Ready,
     /// Gets no new request but those that stick to it.
     Draining,
+    /// Gets no new request at all.
+    Unhealthy,
 }
 
 impl From<Phase> for EndpointState {
@@ -82,6 +84,7 @@ impl From<Phase> for EndpointState {
         match phase {
             Phase::Ready => EndpointState::Ready,
             Phase::Draining => EndpointState::Draining,
+            Phase::Unhealthy => EndpointState::Unhealthy,
         }
     }
 }

@@ -51,8 +51,10 @@ impl Endpoint {
 pub enum Phase {
     #[default]
     Ready,
-    /// Soft: told to stop, or unhealthy. No new request but those that stick to it; what is under way is finished.
+    /// Soft: told to stop. No new request but those that stick to it; what is under way is finished.
     Draining,
+    /// Soft: its own health check fails. No new request, whoever sticks to it; what is under way is finished.
+    Unhealthy,
 }
 
 /// How requests are spread over the endpoints, and what happens to those that fail.

@@ -106,7 +106,7 @@ impl Standing {
     fn of(phase: Option<Phase>) -> Standing {
         match phase {
             Some(Phase::Ready) => Standing::Open,
-            Some(Phase::Draining) => Standing::Draining,
+            Some(Phase::Draining | Phase::Unhealthy) => Standing::Draining,
             None => Standing::Gone,
         }
     }

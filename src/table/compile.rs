@@ -11,7 +11,7 @@ use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::host::{HostPattern, parent};
 use crate::model::id::{Name, ObjectId, Source};
 use crate::model::listener::{Listener, Redirect};
-use crate::model::service::Endpoint;
+use crate::model::service::{Endpoint, Phase};
 use crate::reconcile::{Action, Claim, Desired, DesiredRoute, HostFacts, Share, standing_rank};
 
 use super::backend::Backend;
@@ -147,7 +147,8 @@ impl<'d> Build<'d> {
             (a.address, a.phase, Reverse(a.weight), &a.name).cmp(&(b.address, b.phase, Reverse(b.weight), &b.name))
         });
         endpoints.dedup_by(|a, b| a.address == b.address);
-        let absent = if endpoints.is_empty() { facts().find_map(|facts| facts.absent.clone()) } else { None };
+        let ready = endpoints.iter().any(|endpoint| endpoint.phase == Phase::Ready);
+        let absent = if ready { None } else { facts().find_map(|facts| facts.absent.clone()) };
         let traffic = facts().next().map(|facts| facts.traffic.clone()).unwrap_or_default();
         let parts = Parts { services, traffic, endpoints, absent, sticky_key: self.materials.sticky_key };
         let previous = self.previous.upstreams.get(services);

@@ -20,6 +20,7 @@ pub mod live;
 mod path;
 mod predicate;
 mod query;
+mod row;
 pub mod sticky;
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,8 @@
 //!                                                        ─▶ the smallest position whose checks hold
 //! ```
 //! Candidates stand in order of precedence, so that positions are compared and never ranks. The cost is bounded by the
-//! path's length and by the candidates that stand at the very paths on the way; those behind one without terms are not
-//! even kept.
+//! path's length and by the candidates that stand at the very paths on the way (see [`Row`]); those behind one without
+//! terms are not even kept.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,7 @@ use crate::model::path::PathMatch;
 
 use super::RouteIndex;
 use super::predicate::{Checks, RequestView};
+use super::row::Row;
 
 /// What answers for one host.
 #[derive(Debug, Default)]
@@ -54,12 +55,12 @@ struct Node {
     claims: Claims,
 }
 
-/// Positions in ascending order, up to the first without terms.
+/// Up to the first without terms each.
 #[derive(Debug, Default)]
 struct Claims {
-    exact: Box<[u32]>,
-    prefix: Box<[u32]>,
-    string: Box<[u32]>,
+    exact: Row,
+    prefix: Row,
+    string: Row,
 }
 
 impl PathIndex {
@@ -91,7 +92,8 @@ impl PathIndex {
         let mut tree = Tree { candidates: kept.into(), nodes: vec![Node::default()] };
         for (text, [exact, prefix, string]) in places {
             let at = tree.place(text.as_bytes());
-            tree.nodes[at].claims = Claims { exact: exact.into(), prefix: prefix.into(), string: string.into() };
+            let [exact, prefix, string] = [exact, prefix, string].map(|row| Row::new(&row, &tree.candidates));
+            tree.nodes[at].claims = Claims { exact, prefix, string };
         }
         tree.settle();
         PathIndex::Tree(Box::new(tree))
@@ -123,21 +125,15 @@ impl Tree {
             let Claims { exact, prefix, string } = &node.claims;
             let tail = &path[node.end..];
             if tail.is_empty() {
-                best = self.earlier(exact, request, best);
+                best = exact.earlier(&self.candidates, request, best);
             }
             if tail.first().is_none_or(|first| *first == b'/') || node.end == 0 {
-                best = self.earlier(prefix, request, best);
+                best = prefix.earlier(&self.candidates, request, best);
             }
-            best = self.earlier(string, request, best);
+            best = string.earlier(&self.candidates, request, best);
             next = node.above.map(|above| &self.nodes[above as usize]);
         }
         best.map(|position| self.candidates[position as usize].route)
-    }
-
-    /// The first of `positions` whose checks hold, or `best` where that comes before.
-    fn earlier(&self, positions: &[u32], request: &RequestView<'_>, best: Option<u32>) -> Option<u32> {
-        let mut ahead = positions.iter().copied().take_while(|position| best.is_none_or(|best| *position < best));
-        ahead.find(|position| self.candidates[*position as usize].checks.hold(request)).or(best)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::model::pattern::Pattern;
 use crate::model::predicate::{Term, Test};
 
 use super::query::Parameters;
+use super::row::Key;
 
 /// A request as matching sees it: borrowed, in the spellings that routes are written in.
 #[derive(Debug)]
@@ -75,11 +76,14 @@ impl<'r> RequestView<'r> {
         self.decoded.regex_path.get_or_init(|| regex_subject(self.path))
     }
 
-    fn any_header(&self, name: &HeaderName, holds: impl Fn(&[u8]) -> bool) -> bool {
-        if *name == HOST {
-            return holds(self.authority.as_bytes());
-        }
-        self.headers.get_all(name).iter().any(|value| holds(value.as_bytes()))
+    pub(super) fn header_values(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
+        let authority = (*name == HOST).then_some(self.authority.as_bytes());
+        let fields = authority.is_none().then(|| self.headers.get_all(name).iter().map(|value| value.as_bytes()));
+        authority.into_iter().chain(fields.into_iter().flatten())
+    }
+
+    pub(super) fn query_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.parameters().values(name)
     }
 }
 
@@ -135,6 +139,15 @@ impl Checks {
         self.0.is_empty()
     }
 
+    /// One value of a header or parameter without which they do not hold.
+    pub fn key(&self) -> Option<(Key, &[u8])> {
+        self.0.iter().filter(|check| !check.negated).find_map(|check| match &check.test {
+            Tested::Header(name, value) => Some((Key::Header(name.clone()), value.as_bytes())),
+            Tested::Query(name, value) => Some((Key::Query(name.clone()), value.as_bytes())),
+            _ => None,
+        })
+    }
+
     pub fn hold(&self, request: &RequestView<'_>) -> bool {
         self.0.iter().all(|check| check.test.holds(request) != check.negated)
     }
@@ -178,12 +191,12 @@ impl Tested {
             Tested::Host(pattern) => pattern.matches(request.host),
             Tested::Path(path) => path.matches(request.path),
             Tested::Clients(nets) => nets.iter().any(|net| net.contains(&request.client)),
-            Tested::Header(name, value) => request.any_header(name, |found| found == value.as_bytes()),
+            Tested::Header(name, value) => request.header_values(name).any(|found| found == value.as_bytes()),
             Tested::Query(name, value) => request.parameters().has(name, value),
             Tested::HostRegex(pattern) => pattern.is_match(request.host.as_bytes()),
             Tested::PathRegex(pattern) => pattern.is_match(request.regex_path()),
-            Tested::HeaderRegex(name, value) => request.any_header(name, |found| value.is_match(found)),
-            Tested::QueryRegex(name, value) => request.parameters().any(name, |found| value.is_match(found)),
+            Tested::HeaderRegex(name, value) => request.header_values(name).any(|found| value.is_match(found)),
+            Tested::QueryRegex(name, value) => request.query_values(name).any(|found| value.is_match(found)),
             Tested::Never => false,
         }
     }

@@ -28,10 +28,11 @@ impl<'q> Parameters<'q> {
         self.0.binary_search_by(|(name, value)| (&**name, &**value).cmp(&wanted)).is_ok()
     }
 
-    /// Whether any value of the parameter is as wanted.
-    pub fn any(&self, name: &str, holds: impl Fn(&[u8]) -> bool) -> bool {
+    /// All values of the parameter.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let from = self.0.partition_point(|(found, _)| **found < *name.as_bytes());
-        self.0[from..].iter().take_while(|(found, _)| **found == *name.as_bytes()).any(|(_, value)| holds(value))
+        let values = self.0[from..].iter().take_while(move |(found, _)| **found == *name.as_bytes());
+        values.map(|(_, value)| &**value)
     }
 }
 
@@ -65,12 +66,12 @@ mod tests {
         let parameters = Parameters::of("a=1&b=x+y%26z&a=2&&c&%64=%C3%A9&e==f");
         for (name, value) in [("a", "1"), ("a", "2"), ("b", "x y&z"), ("c", ""), ("d", "é"), ("e", "=f")] {
             assert!(parameters.has(name, value), "{name}={value}");
-            assert!(parameters.any(name, |found| found == value.as_bytes()), "{name}={value}");
+            assert!(parameters.values(name).any(|found| found == value.as_bytes()), "{name}={value}");
         }
         for (name, value) in [("a", "3"), ("A", "1"), ("c", "1"), ("", "")] {
             assert!(!parameters.has(name, value), "{name}={value}");
         }
-        assert!(!parameters.any("f", |_| true));
+        assert!(!parameters.values("f").any(|_| true));
     }
 
     #[test]
@@ -78,7 +79,7 @@ mod tests {
         let parameters = Parameters::of("a=%zz&b=%4&c=1;d=2&e=1&f=%");
         assert!(parameters.has("e", "1"));
         for name in ["a", "b", "c", "d", "f"] {
-            assert!(!parameters.any(name, |_| true), "{name}");
+            assert!(!parameters.values(name).any(|_| true), "{name}");
         }
     }
 }

@@ -101,6 +101,23 @@ fn test() -> impl Strategy<Value = Test> {
 }
 
 fn route_match() -> impl Strategy<Value = RouteMatch> {
+    prop_oneof![scattered(), crowded()]
+}
+
+/// Of the few that meet at one place, told apart by headers and parameters alone.
+fn crowded() -> impl Strategy<Value = RouteMatch> {
+    let header = (select(&["h", "i"][..]), select(&["1", "2"][..]))
+        .prop_map(|(name, value)| Test::Header { name: name.into(), value: value.into() });
+    let query = select(&["", "1", "a+b"][..]).prop_map(|value| Test::Query { name: "q".into(), value: value.into() });
+    let term = (prop::bool::weighted(0.1), prop_oneof![header, query, test()])
+        .prop_map(|(negated, test)| Term { negated, test });
+    (select(&["a.x", "*.x"][..]), proptest::collection::btree_set(term, 1..3)).prop_map(|(host, terms)| RouteMatch {
+        terms,
+        ..RouteMatch::new(host.parse().expect("valid"), PathMatch::everything())
+    })
+}
+
+fn scattered() -> impl Strategy<Value = RouteMatch> {
     let term = (prop::bool::weighted(0.3), test()).prop_map(|(negated, test)| Term { negated, test });
     let terms = prop_oneof![Just(BTreeSet::new()), proptest::collection::btree_set(term, 0..3)];
     (select(&HOSTS[..]), path_match(), terms, prop::bool::weighted(0.1)).prop_map(|(host, path, terms, unread)| {

@@ -155,7 +155,7 @@ impl Upstream {
     pub fn pick(&self, affinity: &Affinity, skip: &[u64]) -> Option<usize> {
         if let Some(tag) = affinity.tag
             && let Some(at) = self.cookies.as_ref().and_then(|cookies| cookies.member(tag))
-            && let Member { endpoint, weight: 1.., .. } = &self.members[at]
+            && let Member { endpoint, weight: 1.., phase: Phase::Ready | Phase::Draining } = &self.members[at]
             && !skip.contains(&endpoint.id)
         {
             self.carried.turn.fetch_add(1, Ordering::Relaxed);
@@ -440,6 +440,10 @@ mod tests {
             let draining = world.turn(&sticky(signed), some.clone());
             assert!((0..10).all(|_| port(&draining, &with, &[]) == Some(2)));
             assert!((0..10).all(|_| port(&draining, &HeaderMap::new(), &[]) != Some(2)));
+            some[1].phase = Phase::Unhealthy;
+            let unhealthy = world.turn(&sticky(signed), some.clone());
+            assert!((0..10).all(|_| port(&unhealthy, &with, &[]) != Some(2)), "its own check says that it cannot");
+            some[1].phase = Phase::Ready;
             some[1].weight = 0;
             let weightless = world.turn(&sticky(signed), some);
             assert!((0..10).all(|_| port(&weightless, &with, &[]) != Some(2)));

@@ -88,6 +88,7 @@ impl Fleet {
         std::fs::write(health.path().join("ok"), "").unwrap();
         let mut fleet = Fleet { engine, project, replicas: Vec::new(), health, network };
         fleet.replicas = (1..=REPLICAS).map(|n| fleet.replica(n)).collect();
+        engine.give_weight();
         fleet
     }
 

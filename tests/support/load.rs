@@ -27,7 +27,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_rustls::TlsConnector;
 
 use super::container::{Container, Running};
@@ -41,6 +41,9 @@ pub const LIMIT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// As many as browsers and API clients have to one host, more or less.
 const H2_CONNECTIONS: usize = 4;
+/// Whoever finds all of them busy waits, and is the later for it: without a bound, a machine that stalls for a moment would
+/// be kept busy by handshakes for good.
+const H1_CONNECTIONS: usize = 64;
 /// Where a load in a container finds its plan and puts its records.
 const SHARED: &str = "/load";
 
@@ -209,6 +212,7 @@ struct Client {
     protocol: Protocol,
     tls: TlsConnector,
     idle: Rc<RefCell<Vec<H1>>>,
+    places: Rc<Semaphore>,
     /// Made on first use, one after the other asked, each replaced when it is closed.
     shared: Rc<[Mutex<Option<H2>>; H2_CONNECTIONS]>,
     turn: Rc<Cell<usize>>,
@@ -235,6 +239,7 @@ impl Client {
             protocol,
             tls: TlsConnector::from(Arc::new(config)),
             idle: Default::default(),
+            places: Rc::new(Semaphore::new(H1_CONNECTIONS)),
             shared: Default::default(),
             turn: Default::default(),
         }
@@ -256,6 +261,7 @@ impl Client {
     }
 
     async fn over_h1(&self) -> Result<Served, String> {
+        let _place = self.places.acquire().await.map_err(|e| e.to_string())?;
         let mut sender = loop {
             let idle = self.idle.borrow_mut().pop();
             match idle {

@@ -10,6 +10,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::model::diagnostic::Reason;
+use crate::model::service::Phase;
 
 use super::objects::{Attachment, Container, Health, State, Surroundings, network_keeper};
 
@@ -52,8 +53,9 @@ impl Absence {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reached {
     pub address: SocketAddr,
-    /// Why it gets no new request, where it gets none.
-    pub draining: Option<Absence>,
+    pub phase: Phase,
+    /// Why it gets no new request, where it is not ready.
+    pub why: Option<Absence>,
 }
 
 /// Finds the one address of a service, or says why there is none and what to do.
@@ -85,7 +87,8 @@ pub fn reach(
         Some(ip) => SocketAddr::new(ip, port),
         None => published(keeper, port, around).ok_or_else(|| no_network(keeper, port, wish, around))?,
     };
-    Ok(Reached { address, draining: draining(container, keeper).map(Absence::resting) })
+    let (phase, why) = phase(container, keeper);
+    Ok(Reached { address, phase, why: why.map(Absence::resting) })
 }
 
 fn ready(container: &Container) -> Result<(), Absence> {
@@ -96,15 +99,15 @@ fn ready(container: &Container) -> Result<(), Absence> {
     }
 }
 
-fn draining(container: &Container, keeper: &Container) -> Option<String> {
-    if container.stopping {
-        Some("the container was told to stop".into())
-    } else if container.health == Health::Unhealthy {
-        Some("its health check fails".into())
+fn phase(container: &Container, keeper: &Container) -> (Phase, Option<String>) {
+    if container.health == Health::Unhealthy {
+        (Phase::Unhealthy, Some("its health check fails".into()))
+    } else if container.stopping {
+        (Phase::Draining, Some("the container was told to stop".into()))
     } else if keeper.stopping {
-        Some(format!("{}, whose network it uses, was told to stop", keeper.name))
+        (Phase::Draining, Some(format!("{}, whose network it uses, was told to stop", keeper.name)))
     } else {
-        None
+        (Phase::Ready, None)
     }
 }
 

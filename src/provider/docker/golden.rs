@@ -168,6 +168,7 @@ fn printed(snapshot: &Snapshot) -> String {
                 let endpoint = |e: &Endpoint| match e.phase {
                     Phase::Ready => format!("{} ({}){}", e.address, e.name, weight(e.weight)),
                     Phase::Draining => format!("{} ({}, draining){}", e.address, e.name, weight(e.weight)),
+                    Phase::Unhealthy => format!("{} ({}, unhealthy){}", e.address, e.name, weight(e.weight)),
                 };
                 let endpoints: Vec<String> = service.endpoints.iter().map(endpoint).collect();
                 let traffic = (service.traffic != Traffic::default())

@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(following.phases(), [None, Some(Phase::Ready)]);
         assert!(following.picture.is_due(Instant::now()), "and a list is asked for");
         following.hear(event(CONTAINER, "health_status: unhealthy", "id-2", &[]));
-        assert_eq!(following.phases(), [None, Some(Phase::Draining)]);
+        assert_eq!(following.phases(), [None, Some(Phase::Unhealthy)]);
         following.hear(event(NETWORK, "destroy", "n", &[("name", "net")]));
         assert_eq!(following.phases(), [None, None]);
         following.list(before);

@@ -17,7 +17,7 @@ use crate::model::diagnostic::{Denial, Diagnostic, Origin, Reason, Severity};
 use crate::model::id::{Kind, Name, NameRef, ObjectId, Provider, RefScope, SHARED_NAMESPACE, Source};
 use crate::model::route::Replica;
 use crate::model::schema::{AddressMode, RouteSpec};
-use crate::model::service::{Endpoint, Phase, Service};
+use crate::model::service::{Endpoint, Service};
 use crate::model::snapshot::Snapshot;
 use crate::provider::labels::{self, Closes, Labelled};
 use crate::provider::lower::{self, Author};
@@ -247,12 +247,11 @@ impl<'c> Speaker<'c> {
             return service;
         }
         match address::reach(self.container, &wish, all, around) {
-            Ok(Reached { address, draining }) => {
-                let phase = if draining.is_some() { Phase::Draining } else { Phase::Ready };
+            Ok(Reached { address, phase, why }) => {
                 let weight = spec.weight.unwrap_or(1);
                 let name = self.container.name.as_str();
                 service.endpoints.push(Endpoint { phase, weight, ..Endpoint::new(address, name) });
-                service.absent = draining.map(|why| Denial::new(why.reason, why.detail));
+                service.absent = why.map(|why| Denial::new(why.reason, why.detail));
             }
             Err(absence) => {
                 service.absent = Some(Denial::new(absence.reason, absence.detail.as_str()));
