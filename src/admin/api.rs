@@ -19,13 +19,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::poll::{Listing, answer};
+use super::serve;
 
 pub use super::poll::AdminState;
 
 /// Answers until `stop`.
 pub async fn serve(listener: TcpListener, state: AdminState, stop: CancellationToken) -> std::io::Result<()> {
     let own = listener.local_addr()?.ip();
-    super::serve(listener, router(state, own), stop).await
+    serve::serve(listener, router(state, own), stop).await
 }
 
 fn router(state: AdminState, own: IpAddr) -> Router {

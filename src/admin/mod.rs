@@ -8,40 +8,20 @@
 pub mod api;
 mod poll;
 pub mod report;
+mod serve;
 pub mod status;
-
-use std::io;
-use std::time::Duration;
-
-use axum::Router;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-
-/// For what is being answered when `stop` comes; a client that never reads is not waited for.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
-
-async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let patience = async {
-        stop.cancelled().await;
-        tokio::time::sleep(LAST_ANSWERS).await;
-    };
-    tokio::select! {
-        result = served => result,
-        () = patience => Ok(()),
-    }
-}
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::net::SocketAddr;
     use std::sync::Arc;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::watch;
+    use tokio_util::sync::CancellationToken;
 
-    use super::*;
     use crate::control::view::View;
     use crate::model::snapshot::ProviderReport;
     use crate::model::{Diagnostic, Kind, ObjectId, Origin, Provider, Reason, Source};
@@ -72,8 +52,6 @@ mod tests {
     pub struct Served {
         pub publish: watch::Sender<Arc<View>>,
         address: SocketAddr,
-        stop: CancellationToken,
-        task: tokio::task::JoinHandle<io::Result<()>>,
     }
 
     impl Served {
@@ -86,9 +64,8 @@ mod tests {
         {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let stop = CancellationToken::new();
-            let task = tokio::spawn(serve(listener, stop.clone()));
-            Served { publish, address, stop, task }
+            tokio::spawn(serve(listener, CancellationToken::new()));
+            Served { publish, address }
         }
 
         /// `head` ends with an empty line.
@@ -116,17 +93,5 @@ mod tests {
         pub fn header(&self, name: &str) -> Option<&str> {
             self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
         }
-    }
-
-    #[tokio::test]
-    async fn a_client_that_never_finishes_does_not_hold_back_the_end() {
-        let (publish, _) = watch::channel(Arc::new(view()));
-        let slow = Router::new().fallback(async || std::future::pending::<()>().await);
-        let served = Served::start(publish, |listener, stop| serve(listener, slow, stop)).await;
-        let mut stream = TcpStream::connect(served.address).await.unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        served.stop.cancel();
-        tokio::time::timeout(LAST_ANSWERS * 5, served.task).await.expect("it ends").unwrap().unwrap();
     }
 }

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::serve;
 use crate::control::view::View;
 use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
 
@@ -28,7 +29,7 @@ pub async fn serve(listener: TcpListener, state: StatusState, stop: Cancellation
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(state);
-    super::serve(listener, router, stop).await
+    serve::serve(listener, router, stop).await
 }
 
 async fn readyz(State(state): State<StatusState>) -> impl IntoResponse {

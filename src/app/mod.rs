@@ -7,6 +7,7 @@
 
 mod commands;
 mod demo;
+mod open_files;
 mod providers;
 mod reload;
 
@@ -37,7 +38,7 @@ use crate::model::Provider;
 use crate::model::diagnostic::Reason;
 use crate::model::listener::ListenAddress;
 use crate::provider::{self, Board, SnapshotSink};
-use crate::proxy::{Manners, WorkerSetup, Workers, bind_alone};
+use crate::proxy::{Admission, Manners, WorkerSetup, Workers, bind_alone};
 use crate::table::LiveTable;
 use crate::telemetry::{AccessLog, Metrics, logs};
 
@@ -144,6 +145,7 @@ impl Running {
             metrics: metrics.clone(),
             access_log: access_log.clone(),
             manners: manners.clone(),
+            admission: Admission::new(open_files::raise()),
             stop: drain.clone(),
             bound,
         };

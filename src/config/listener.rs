@@ -1,9 +1,10 @@
 //! `listeners:` of the settings as the listeners that the proxy opens.
 
+use super::bounds;
 use super::check::{Review, not_built};
 use super::layer::subject;
-use super::settings::{ListenerSettings, ListenerTimeoutSettings, ProxyProtocol, RedirectSetting};
-use crate::model::listener::{ListenAddress, ListenerTimeouts, Redirect};
+use super::settings::{ListenerSettings, ProxyProtocol, RedirectSetting};
+use crate::model::listener::{ListenAddress, Redirect};
 use crate::model::{Kind, Listener, Name};
 
 /// Fills in the verdict's listeners, in the order of their names.
@@ -44,10 +45,8 @@ fn listener(review: &mut Review<'_>, name: &str, given: &ListenerSettings, any_t
         timeouts,
     } = given;
     let path = |field| ["listeners", name, field];
-    if limits.is_some() {
-        let detail = "limits are not built yet and are passed over";
-        review.pass_over(Kind::Listener, name, &path("limits"), detail);
-    }
+    let limits = limits.as_ref().map(|given| bounds::limits(review, name, given)).unwrap_or_default();
+    let timeouts = timeouts.as_ref().map(|given| bounds::timeouts(review, name, given)).unwrap_or_default();
     if proxy_protocol.is_some_and(|protocol| protocol != ProxyProtocol::Off) {
         let consequence = "every connection would be refused or show the balancer's address";
         review.refuse(&path("proxy_protocol"), not_built(consequence));
@@ -77,12 +76,7 @@ fn listener(review: &mut Review<'_>, name: &str, given: &ListenerSettings, any_t
         public_port: *public_port,
         trusted_proxies: trusted_proxies.clone().unwrap_or_default(),
         underscore_headers: underscore_headers.unwrap_or_default(),
-        timeouts: timeouts.as_ref().map(lower).unwrap_or_default(),
+        limits,
+        timeouts,
     })
-}
-
-fn lower(given: &ListenerTimeoutSettings) -> ListenerTimeouts {
-    let ListenerTimeoutSettings { header, handshake } = given;
-    let standard = ListenerTimeouts::default();
-    ListenerTimeouts { header: header.unwrap_or(standard.header), handshake: handshake.unwrap_or(standard.handshake) }
 }

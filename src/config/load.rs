@@ -238,6 +238,7 @@ fn concerns(known: &Fault, fault: &Fault) -> bool {
 mod tests {
     use super::*;
     use crate::model::listener::Redirect;
+    use crate::model::units::Size;
     use crate::model::{Provider, Reason};
 
     /// The settings page as a user would copy it, less what refuses to start.
@@ -249,8 +250,8 @@ listeners:
     tls: {}
     trusted_proxies: [10.0.0.0/8, "fd00::/8"]
     proxy_protocol: off
-    limits: { header_size: 64KiB, headers: 100, body: 10MB, connections: 1000 }
-    timeouts: { header: 30s, handshake: 5s }
+    limits: { header_size: 64KiB, headers: 100, uri_size: 16KiB, body: 10MB, body_rate: 0, connections: 1000, client_connections: 50, streams: 100, resets: 10 }
+    timeouts: { header: 30s, idle: 75s, body: 60s, send: 60s, handshake: 5s }
 providers:
   docker:
     endpoint: "unix:///var/run/docker.sock"
@@ -348,12 +349,38 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
         assert_eq!(https.trusted_proxies.as_ref().map(Vec::len), Some(2));
         assert_eq!(https.limits.as_ref().and_then(|limits| limits.header_size).map(|size| size.0), Some(65_536));
         assert_eq!(listeners[1].timeouts.handshake.to_string(), "5s");
+        let limits = listeners[1].limits;
+        assert_eq!((limits.body, limits.body_rate, limits.connections), (Some(Size(10_000_000)), None, Some(1000)));
+        assert_eq!((limits.client_connections, limits.streams, limits.resets), (Some(50), 100, 10));
         assert_eq!(settings.listeners["http"].public_port, Some(8080));
         assert_eq!(objects.entries().iter().map(|e| e.key.as_str()).collect::<Vec<_>>(), ["routes", "certificates"]);
         assert!(file.is_some());
         let passed: Vec<&str> = findings.iter().filter_map(|finding| finding.field.as_deref()).collect();
-        assert_eq!(passed, ["listeners.https.limits", "providers.swarm", "providers.kubernetes", "providers.api"]);
+        assert_eq!(passed, ["providers.swarm", "providers.kubernetes", "providers.api"]);
         assert!(findings.iter().all(|finding| finding.reason == Reason::NotSupportedYet));
+    }
+
+    #[test]
+    fn a_limit_that_no_proxy_can_go_without_is_not_taken_away() {
+        for (field, value) in [
+            ("limits.header_size", "0"),
+            ("limits.header_size", "2MiB"),
+            ("limits.headers", "0"),
+            ("limits.uri_size", "64KiB"),
+            ("limits.streams", "0"),
+            ("limits.resets", "0"),
+            ("timeouts.header", "0s"),
+            ("timeouts.idle", "0"),
+            ("timeouts.body", "0s"),
+            ("timeouts.send", "0s"),
+            ("timeouts.handshake", "0s"),
+        ] {
+            let why = loaded("", &[], &[(&format!("listeners.http.{field}"), value)]).expect_err(field).join("\n");
+            assert!(why.contains(&format!("listeners.http.{field}")), "{why}");
+        }
+        for field in ["body", "body_rate", "connections", "client_connections"] {
+            assert!(loaded("", &[], &[(&format!("listeners.http.limits.{field}"), "0")]).is_ok(), "{field}");
+        }
     }
 
     #[test]

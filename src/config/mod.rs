@@ -4,6 +4,7 @@
 //! defaults ─▶ portolan.yaml ─▶ environment ─▶ flags ─▶ one Tree, each value knowing its origin ─▶ Settings
 //! ```
 
+mod bounds;
 pub mod check;
 pub mod layer;
 pub mod listener;

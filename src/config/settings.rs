@@ -108,21 +108,41 @@ pub enum ProxyProtocol {
     V1v2,
 }
 
-/// Not built yet, passed over with a diagnostic.
+/// What one client may take up.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitSettings {
+    /// All header fields of a request: names, values and 32 bytes for each.
     pub header_size: Option<Size>,
+    /// Header fields of a request.
     pub headers: Option<u32>,
+    /// A request's path and query.
+    pub uri_size: Option<Size>,
+    /// A request's body; 0 is any size.
     pub body: Option<Size>,
+    /// Bytes a second of a body that an endpoint waits for, over `timeouts.body`; 0 is any rate.
+    pub body_rate: Option<Size>,
+    /// Open at the same time; 0 is as many as the process may open.
     pub connections: Option<u32>,
+    /// The same of one client address; 0 is any number.
+    pub client_connections: Option<u32>,
+    /// Requests under way on one h2 connection.
+    pub streams: Option<u32>,
+    /// Requests that one h2 connection may give up unanswered.
+    pub resets: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListenerTimeoutSettings {
-    /// Until a request's head is complete, idle time before it included.
+    /// From a head's first byte, or from the start of a fresh connection, to the head's end.
     pub header: Option<Span>,
+    /// From the end of the last answer to the first byte of the next request.
+    pub idle: Option<Span>,
+    /// Over which `limits.body_rate` is measured.
+    pub body: Option<Span>,
+    /// While bytes wait for a client that takes none.
+    pub send: Option<Span>,
     /// Until the TLS handshake is complete.
     pub handshake: Option<Span>,
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::diagnostic::Origin;
 use super::id::{Name, ObjectId};
-use super::units::Span;
+use super::units::{Size, Span};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
@@ -24,6 +24,7 @@ pub struct Listener {
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<IpNet>,
     pub underscore_headers: UnderscoreHeaders,
+    pub limits: ListenerLimits,
     pub timeouts: ListenerTimeouts,
 }
 
@@ -78,17 +79,68 @@ pub enum Redirect {
     Https,
 }
 
+/// What one client may take up. `None` is without limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerLimits {
+    /// Of all header fields of a request: names, values and 32 bytes for each, as HTTP/2 counts (RFC 9113 §6.5.2).
+    pub header_size: Size,
+    /// Header fields of a request.
+    pub headers: u32,
+    /// Of a request's target, path and query.
+    pub uri_size: Size,
+    /// Of a request's body.
+    pub body: Option<Size>,
+    /// Bytes a second of a body that an endpoint waits for, over [`ListenerTimeouts::body`].
+    pub body_rate: Option<Size>,
+    /// Open at the same time, over all workers. `None`: what the process's open files allow.
+    pub connections: Option<u32>,
+    /// The same of one client address (of IPv6, of one /64).
+    pub client_connections: Option<u32>,
+    /// Requests under way on one h2 connection.
+    pub streams: u32,
+    /// Requests that one h2 connection may give up unanswered, where they are more than half of its requests.
+    pub resets: u32,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        ListenerLimits {
+            header_size: Size(64 << 10),
+            headers: 100,
+            uri_size: Size(16 << 10),
+            body: None,
+            body_rate: Some(Size(256)),
+            connections: None,
+            client_connections: None,
+            streams: 128,
+            resets: 200,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerTimeouts {
-    /// From the first byte of a connection, or the end of the last request, to the end of the next head.
+    /// From a head's first byte, or from the start of a fresh connection, to the head's end.
     pub header: Span,
+    /// From the end of the last answer to the first byte of the next request.
+    pub idle: Span,
+    /// Over which a body's rate is measured: how long a client may fall silent in an upload.
+    pub body: Span,
+    /// While bytes wait for a client that takes none.
+    pub send: Span,
     /// From the TCP connection to the end of the TLS handshake.
     pub handshake: Span,
 }
 
 impl Default for ListenerTimeouts {
     fn default() -> Self {
-        ListenerTimeouts { header: Span::seconds(60), handshake: Span::seconds(10) }
+        ListenerTimeouts {
+            header: Span::seconds(30),
+            idle: Span::seconds(75),
+            body: Span::seconds(60),
+            send: Span::seconds(60),
+            handshake: Span::seconds(10),
+        }
     }
 }
 

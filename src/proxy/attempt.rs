@@ -23,6 +23,7 @@ use super::body::RequestBody;
 use super::connect::{Connected, connect};
 use super::error::{ErrorKind, ProxyError};
 use super::pool::Slot;
+use super::upload::Upload;
 
 /// For the answer of an endpoint that has departed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -60,6 +61,8 @@ pub struct Limits<'a> {
     pub fresh: bool,
     /// It has no body, and twice is as once.
     pub repeatable: bool,
+    /// The time for an answer begins where this is over.
+    pub upload: &'a Upload,
 }
 
 /// How much of a request may have arrived.
@@ -153,7 +156,6 @@ async fn send(
 ) -> Outcome {
     let address = slot.endpoint.address;
     let patience = limits.timeouts.response_header.0;
-    let sent = request.body().sent();
     let trace = connection.trace.clone();
     let before = trace.received();
     trace.begin(limits.repeatable);
@@ -193,7 +195,7 @@ async fn send(
                     return Failure::for_good(gone(slot));
                 }
                 // The time counts from the request's last byte: a long upload is not a late answer.
-                let due = sent.get().map_or(now, Instant::from_std) + patience;
+                let due = limits.upload.answer_due(patience);
                 if due <= now {
                     let why = format!("{address}: no answer within {}", Span(patience));
                     return Failure::for_good(ProxyError::new(ErrorKind::ResponseTimeout, why));

@@ -1,10 +1,8 @@
 //! Bodies on their way through: streamed, counted, never buffered.
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -12,71 +10,135 @@ use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep_until};
 
 use super::connect::Connected;
+use super::connection::Connection;
+use super::error::ErrorKind;
 use super::exchange::Exchange;
 use super::framing::AfterAnswer;
 use super::pool::{InFlight, Slot};
-use super::trailers::TrailerGate;
+use super::trailers::{Passing, TrailerGate};
+use super::upload::{Pace, Upload};
 
-/// What goes to an endpoint.
+/// What goes to an endpoint. Most requests have none and allocate nothing for it.
 #[derive(Debug)]
-pub struct RequestBody {
-    content: Option<(Incoming, TrailerGate)>,
-    bytes: Rc<Cell<u64>>,
-    sent: Rc<Cell<Option<Instant>>>,
-    broken: Rc<Cell<bool>>,
+pub struct RequestBody(Option<Box<Coming>>);
+
+/// A body as its client sends it.
+#[derive(Debug)]
+struct Coming {
+    inner: Incoming,
+    ended: bool,
+    most: Option<u64>,
+    pace: Option<Pace>,
+    trailers: TrailerGate,
+    upload: Rc<Upload>,
+}
+
+/// Why a request's body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    #[error("the request's body broke off or was none: {0}")]
+    Client(hyper::Error),
+    #[error("the body is larger than the listener takes")]
+    TooLarge,
+    #[error("the body comes too slowly")]
+    TooSlow,
 }
 
 impl RequestBody {
-    pub fn new(inner: Incoming, bytes: Rc<Cell<u64>>, trailers: TrailerGate) -> RequestBody {
-        let sent = Rc::new(Cell::new(inner.is_end_stream().then(Instant::now)));
-        RequestBody { content: Some((inner, trailers)), bytes, sent, broken: Rc::default() }
+    /// No trailer passes until [`RequestBody::passing`] says which do.
+    pub fn new(inner: Incoming, upload: Rc<Upload>, connection: &Connection) -> RequestBody {
+        let Connection { limits, timeouts, worker, .. } = connection;
+        if inner.is_end_stream() {
+            upload.over(true);
+            return RequestBody::empty();
+        }
+        RequestBody(Some(Box::new(Coming {
+            inner,
+            ended: false,
+            most: limits.body.map(|size| size.0),
+            pace: limits.body_rate.map(|rate| Pace::new(rate.0, timeouts.body.0)),
+            trailers: TrailerGate::new(Passing::None, worker),
+            upload,
+        })))
     }
 
     pub fn empty() -> RequestBody {
-        let sent = Rc::new(Cell::new(Some(Instant::now())));
-        RequestBody { content: None, bytes: Rc::default(), sent, broken: Rc::default() }
+        RequestBody(None)
     }
 
-    /// When its last byte went out.
-    pub fn sent(&self) -> Rc<Cell<Option<Instant>>> {
-        self.sent.clone()
-    }
-
-    /// Whether the client's body broke off or was none, to be looked at when the body is gone.
-    pub fn broken(&self) -> Rc<Cell<bool>> {
-        self.broken.clone()
+    pub fn passing(mut self, passing: Passing) -> RequestBody {
+        if let Some(coming) = &mut self.0 {
+            coming.trailers.passing = passing;
+        }
+        self
     }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = UploadError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = &mut *self;
-        let Some((inner, trailers)) = &mut this.content else { return Poll::Ready(None) };
-        let mut frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
-        trailers.filter(&mut frame);
-        if matches!(frame, Some(Err(_))) {
-            this.broken.set(true);
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        match &mut self.0 {
+            Some(coming) => coming.poll_frame(cx),
+            None => Poll::Ready(None),
         }
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            this.bytes.set(this.bytes.get() + data.len() as u64);
-        }
-        if frame.is_none() || inner.is_end_stream() {
-            this.sent.set(Some(Instant::now()));
-        }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.content.as_ref().is_none_or(|(inner, _)| inner.is_end_stream())
+        self.0.as_ref().is_none_or(|coming| coming.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.content.as_ref().map_or(SizeHint::with_exact(0), |(inner, _)| inner.size_hint())
+        self.0.as_ref().map_or(SizeHint::with_exact(0), |coming| coming.inner.size_hint())
+    }
+}
+
+impl Coming {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let mut frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                if let Some(pace) = &mut self.pace
+                    && !self.upload.has_answer()
+                    && pace.poll_late(cx).is_ready()
+                {
+                    return self.fail(ErrorKind::BodyTooSlow, UploadError::TooSlow);
+                }
+                return Poll::Pending;
+            }
+        };
+        self.trailers.filter(&mut frame);
+        let frame = match frame {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return self.fail(ErrorKind::Malformed, UploadError::Client(error)),
+            None => {
+                self.ended = true;
+                return Poll::Ready(None);
+            }
+        };
+        if let Some(data) = frame.data_ref() {
+            let length = data.len();
+            let all = self.upload.received(length);
+            if let Some(pace) = &mut self.pace {
+                pace.received(length);
+            }
+            if self.most.is_some_and(|most| all > most) {
+                return self.fail(ErrorKind::BodyTooLarge, UploadError::TooLarge);
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn fail(&self, kind: ErrorKind, error: UploadError) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        self.upload.fail(kind, &error);
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.upload.over(self.ended || self.inner.is_end_stream());
     }
 }
 
@@ -121,10 +183,12 @@ pub struct Lent {
 
 impl ResponseBody {
     pub fn own(content: Bytes, exchange: Box<Exchange>) -> ResponseBody {
+        exchange.upload.responded();
         ResponseBody { content: Content::Own((!content.is_empty()).then_some(content)), exchange }
     }
 
     pub fn stream(inner: Incoming, connection: Lent, trailers: TrailerGate, exchange: Box<Exchange>) -> ResponseBody {
+        exchange.upload.responded();
         let ended = inner.is_end_stream();
         let deadline = exchange.deadline.filter(|_| !ended).map(|deadline| Box::pin(sleep_until(deadline)));
         let content = Content::Stream { inner, ended, connection: Some(connection), trailers, deadline };

@@ -1,7 +1,14 @@
-//! One client connection: handshake, protocol, and its graceful end.
+//! One client connection: let in, handshake, protocol, and its end.
+//!
+//! ```text
+//! admit ─▶ handshake ─▶ ALPN ──────▶ h1 · h2 ─▶ until it is over: by itself, drained, or a limit's end
+//!    │       └ plain: preface ahead? ──┘
+//!    └▶ refused: closed
+//! ```
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,17 +17,22 @@ use http::header::CONNECTION;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::model::id::Name;
+use crate::model::listener::{ListenerLimits, ListenerTimeouts};
 use crate::table::TableListener;
 
-use super::drain::Drain;
+use super::activity::{Activity, Expiry};
+use super::drain::{Course, Drain, Step};
 use super::forwarded::Vouched;
 use super::handler;
 use super::handshake::{TlsFacts, handshake};
+use super::limits::library_head;
+use super::unheard::{Unheard, request_timeout};
+use super::watched::Watched;
 use super::worker::Worker;
 
 /// What is the same for every request of a connection.
@@ -31,13 +43,20 @@ pub struct Connection {
     pub vouched: Vouched,
     pub tls: Option<TlsFacts>,
     pub h2: bool,
+    pub limits: ListenerLimits,
+    pub timeouts: ListenerTimeouts,
+    pub activity: Arc<Activity>,
 }
 
-/// Requests that one client may have under way on an h2 connection.
-const MAX_STREAMS: u32 = 256;
 /// Enough for a stream to fill a long fat pipe without waiting for updates.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Header fields that the h1 parser has room for on its stack; more cost an allocation a request.
+const PARSER_HEADERS: usize = 100;
+/// h2 streams that were reset before they came to the handler, and streams that we reset for what came on them: both are
+/// work that a client makes for nothing. Beyond, the connection ends with ENHANCE_YOUR_CALM.
+const MAX_PENDING_RESETS: usize = 20;
+const MAX_LOCAL_RESETS: usize = 128;
 
 pub async fn serve(
     worker: Rc<Worker>,
@@ -48,21 +67,50 @@ pub async fn serve(
 ) {
     let _open = worker.open();
     let name = compiled.listener.name.clone();
+    let listener = compiled.listener.clone();
+    let _admitted = match worker.admission.admit(&listener, peer.ip()) {
+        Ok(admitted) => admitted,
+        Err(refused) => return worker.metrics.cut(refused.reason()),
+    };
     let _counted = worker.metrics.connection(name.as_str());
     let _ = stream.set_nodelay(true);
-    let listener = compiled.listener.clone();
     let local = stream.local_addr().ok();
     let port = listener.public_port.or(local.map(|local| local.port())).unwrap_or(listener.address.port);
     let vouched = Vouched::new(peer, listener.tls, port, &worker.server_name, &listener.trusted_proxies);
-    let header_timeout = listener.timeouts.header.0;
+    let (limits, timeouts) = (listener.limits, listener.timeouts);
+    let connect = |tls: Option<TlsFacts>, h2: bool, born: Instant| {
+        let activity = Arc::new(Activity::new(h2, limits.resets, born));
+        Rc::new(Connection {
+            worker: worker.clone(),
+            listener: name.clone(),
+            vouched,
+            tls,
+            h2,
+            limits,
+            timeouts,
+            activity,
+        })
+    };
     if !listener.tls {
-        // Prior-knowledge h2c comes with the protocol work; a plain listener speaks h1.
-        let connection = Rc::new(Connection { worker, listener: name, vouched, tls: None, h2: false });
-        return h1(connection, stream, header_timeout, drain).await;
+        let born = Instant::now();
+        let mut stream = stream;
+        let preface = tokio::select! {
+            preface = timeout(timeouts.header.0, preface(&mut stream)) => preface,
+            () = drain.patience() => return,
+        };
+        return match preface {
+            Ok(Ok(Preface { h2, ahead })) => speak(connect(None, h2, born), stream, ahead, drain).await,
+            // Gone before it said anything.
+            Ok(Err(_)) => {}
+            Err(_) => {
+                let connection = connect(None, false, born);
+                Unheard::silent(Expiry::Header.reason()).note(&connection, born.elapsed());
+            }
+        };
     }
     let Some(local) = local else { return };
     let shaken = tokio::select! {
-        shaken = timeout(listener.timeouts.handshake.0, handshake(stream, local, &compiled)) => shaken,
+        shaken = timeout(timeouts.handshake.0, handshake(stream, local, &compiled)) => shaken,
         () = drain.patience() => return,
     };
     drop(compiled);
@@ -79,22 +127,67 @@ pub async fn serve(
         }
     };
     let h2 = facts.h2;
-    let connection = Rc::new(Connection { worker, listener: name, vouched, tls: Some(facts), h2 });
-    if h2 { self::h2(connection, stream, drain).await } else { h1(connection, stream, header_timeout, drain).await }
+    speak(connect(Some(facts), h2, Instant::now()), stream, Vec::new(), drain).await;
+}
+
+/// How a plain connection begins.
+struct Preface {
+    /// With the words of HTTP/2, unasked: prior knowledge (RFC 9113 §3.3).
+    h2: bool,
+    /// What had to be read to know.
+    ahead: Vec<u8>,
+}
+
+const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Looks without reading, so that what comes next reads it all at once; only a preface in pieces has to be taken up.
+async fn preface(stream: &mut TcpStream) -> std::io::Result<Preface> {
+    let mut seen = [0; H2_PREFACE.len()];
+    let count = stream.peek(&mut seen).await?;
+    if count == 0 {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    if seen[..count] != H2_PREFACE[..count] {
+        return Ok(Preface { h2: false, ahead: Vec::new() });
+    }
+    if count == H2_PREFACE.len() {
+        return Ok(Preface { h2: true, ahead: Vec::new() });
+    }
+    let mut ahead = Vec::with_capacity(H2_PREFACE.len());
+    loop {
+        let count = (&mut *stream).take((H2_PREFACE.len() - ahead.len()) as u64).read_buf(&mut ahead).await?;
+        let like = ahead[..] == H2_PREFACE[..ahead.len()];
+        if count == 0 || !like || ahead.len() == H2_PREFACE.len() {
+            return Ok(Preface { h2: like && ahead.len() == H2_PREFACE.len(), ahead });
+        }
+    }
+}
+
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    connection: Rc<Connection>,
+    stream: S,
+    ahead: Vec<u8>,
+    drain: Drain,
+) {
+    let began = Instant::now();
+    let stream = Watched::new(stream, ahead, connection.activity.clone());
+    let end = if connection.h2 { h2(&connection, stream, &drain).await } else { h1(&connection, stream, &drain).await };
+    if let Some(unheard) = end {
+        unheard.note(&connection, began.elapsed());
+    }
 }
 
 async fn h1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
-    connection: Rc<Connection>,
-    stream: S,
-    header_timeout: std::time::Duration,
-    drain: Drain,
-) {
+    connection: &Rc<Connection>,
+    stream: Watched<S>,
+    drain: &Drain,
+) -> Option<Unheard> {
     let closing = Rc::new(Cell::new(false));
-    let last = closing.clone();
+    let (of, last) = (connection.clone(), closing.clone());
     let service = service_fn(move |request| {
-        let (connection, last) = (connection.clone(), last.clone());
+        let (of, last) = (of.clone(), last.clone());
         async move {
-            let answer = handler::handle(connection, request).await;
+            let answer = handler::handle(of, request).await;
             answer.map(|mut answer| {
                 if last.get() {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -103,27 +196,89 @@ async fn h1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             })
         }
     });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(stream), service);
-    let ended = drain.end_h1(served, &closing, |served| served.graceful_shutdown()).await;
-    if let Err(error) = ended {
-        tracing::debug!(%error, "h1 connection ended");
+    let mut builder = http1::Builder::new();
+    // The connection's activity has a timer for heads, and one that does not run while nothing is asked.
+    builder.timer(TokioTimer::new()).header_read_timeout(None).max_header_size(library_head(&connection.limits));
+    if connection.limits.headers as usize > PARSER_HEADERS {
+        builder.max_headers(connection.limits.headers as usize);
+    }
+    let mut served = builder.serve_connection(TokioIo::new(stream), service);
+    let course = drain.of_h1(&closing);
+    match until_over(&mut served, |served| served.graceful_shutdown(), connection, course).await {
+        End::Itself(Ok(())) | End::CutOff => None,
+        End::Itself(Err(error)) => {
+            tracing::debug!(%error, "h1 connection ended");
+            Unheard::of(&error)
+        }
+        End::Limit(Expiry::Header) if connection.activity.is_flushed() => {
+            let reason = Expiry::Header.reason();
+            let stream = served.into_parts().io.into_inner();
+            let shown = connection.worker.manners.reason_header().then_some(reason);
+            let _ = timeout(connection.timeouts.send.0, request_timeout(stream, shown)).await;
+            Some(Unheard { reason, status: Some(http::StatusCode::REQUEST_TIMEOUT) })
+        }
+        End::Limit(expiry) => Some(Unheard::silent(expiry.reason())),
     }
 }
 
-async fn h2<S: AsyncRead + AsyncWrite + Unpin + 'static>(connection: Rc<Connection>, stream: S, drain: Drain) {
-    let service = service_fn(move |request| handler::handle(connection.clone(), request));
-    let served = http2::Builder::new(Local)
+async fn h2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    connection: &Rc<Connection>,
+    stream: Watched<S>,
+    drain: &Drain,
+) -> Option<Unheard> {
+    let of = connection.clone();
+    let service = service_fn(move |request| handler::handle(of.clone(), request));
+    let limits = &connection.limits;
+    let mut served = http2::Builder::new(Local)
         .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(library_head(limits)).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_LOCAL_RESETS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .serve_connection(TokioIo::new(stream), service);
-    let ended = drain.end_h2(served, |served| served.graceful_shutdown()).await;
-    if let Err(error) = ended {
-        tracing::debug!(%error, "h2 connection ended");
+    match until_over(&mut served, |served| served.graceful_shutdown(), connection, drain.of_h2()).await {
+        End::Itself(Ok(())) | End::CutOff => None,
+        End::Itself(Err(error)) => {
+            tracing::debug!(%error, "h2 connection ended");
+            Unheard::of(&error)
+        }
+        End::Limit(expiry) => Some(Unheard::silent(expiry.reason())),
+    }
+}
+
+enum End {
+    Itself(hyper::Result<()>),
+    Limit(Expiry),
+    /// Its listener is gone, and the time to finish is over.
+    CutOff,
+}
+
+/// Serves until the connection ends by itself, a limit is over or a drain is. Once it is drained or nothing was asked for
+/// long enough, the client is told, and what is under way is finished.
+async fn until_over<C: Future<Output = hyper::Result<()>> + Unpin>(
+    served: &mut C,
+    shut_down: impl Fn(Pin<&mut C>),
+    connection: &Connection,
+    mut course: Course<'_>,
+) -> End {
+    let Connection { activity, timeouts, worker, .. } = connection;
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut *served => return End::Itself(ended),
+            step = course.next() => match step {
+                Step::ShutDown => {}
+                Step::CutOff => return End::CutOff,
+            },
+            expiry = activity.expired(timeouts) => match expiry {
+                Expiry::Idle => worker.metrics.cut(expiry.reason()),
+                expiry => return End::Limit(expiry),
+            },
+        }
+        activity.tell();
+        shut_down(Pin::new(&mut *served));
     }
 }
 

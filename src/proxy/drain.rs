@@ -5,9 +5,9 @@
 //! ```
 
 use std::cell::Cell;
-use std::pin::{Pin, pin};
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// For a request or a handshake that is on its way already, and for the next request of a client that keeps its
@@ -43,51 +43,67 @@ impl Drain {
         tokio::time::sleep(GRACE).await;
     }
 
-    /// Serves an h1 connection to its end. `closing` is set as soon as every answer has to be the last.
-    pub async fn end_h1<C, E>(
-        &self,
-        served: C,
-        closing: &Cell<bool>,
-        shut_down: impl FnOnce(Pin<&mut C>),
-    ) -> Result<(), E>
-    where
-        C: Future<Output = Result<(), E>>,
-    {
-        let mut served = pin!(served);
-        tokio::select! {
-            ended = served.as_mut() => return ended,
-            () = self.soft.cancelled() => closing.set(true),
-        }
-        tokio::select! {
-            ended = served.as_mut() => return ended,
-            () = tokio::time::sleep(GRACE) => shut_down(served.as_mut()),
-        }
-        self.finish(served).await
+    /// Of an h1 connection: `closing` is set as soon as every answer has to be the last.
+    pub fn of_h1<'d>(&'d self, closing: &'d Cell<bool>) -> Course<'d> {
+        Course { drain: self, closing: Some(closing), stage: Stage::Serving }
     }
 
-    /// Serves an h2 connection to its end.
-    pub async fn end_h2<C, E>(&self, served: C, shut_down: impl FnOnce(Pin<&mut C>)) -> Result<(), E>
-    where
-        C: Future<Output = Result<(), E>>,
-    {
-        let mut served = pin!(served);
-        tokio::select! {
-            ended = served.as_mut() => return ended,
-            () = self.soft.cancelled() => shut_down(served.as_mut()),
-        }
-        self.finish(served).await
+    /// Of an h2 connection, which can be told at any time.
+    pub fn of_h2(&self) -> Course<'_> {
+        Course { drain: self, closing: None, stage: Stage::Serving }
     }
+}
 
-    async fn finish<C, E>(&self, served: Pin<&mut C>) -> Result<(), E>
-    where
-        C: Future<Output = Result<(), E>>,
-    {
-        tokio::select! {
-            ended = served => ended,
-            () = self.hard.cancelled() => {
-                tracing::debug!("the deadline is over; a connection of a listener that is gone is cut off");
-                Ok(())
+/// What is to be done with a connection next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It ends when what is under way is finished.
+    ShutDown,
+    CutOff,
+}
+
+/// How far one connection has come on its way out.
+#[derive(Debug)]
+pub struct Course<'d> {
+    drain: &'d Drain,
+    closing: Option<&'d Cell<bool>>,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Serving,
+    /// Until then, whoever asks is answered and told.
+    LastAnswers(Instant),
+    Told,
+}
+
+impl Course<'_> {
+    /// Each step once, in their order. To be dropped and called again at will.
+    pub async fn next(&mut self) -> Step {
+        loop {
+            match self.stage {
+                Stage::Serving => {
+                    self.drain.soft.cancelled().await;
+                    let Some(closing) = self.closing else { return self.shut_down() };
+                    closing.set(true);
+                    self.stage = Stage::LastAnswers(Instant::now() + GRACE);
+                }
+                Stage::LastAnswers(until) => {
+                    sleep_until(until).await;
+                    return self.shut_down();
+                }
+                Stage::Told => {
+                    self.drain.hard.cancelled().await;
+                    tracing::debug!("the deadline is over; a connection of a listener that is gone is cut off");
+                    return Step::CutOff;
+                }
             }
         }
+    }
+
+    fn shut_down(&mut self) -> Step {
+        self.stage = Stage::Told;
+        Step::ShutDown
     }
 }

@@ -16,6 +16,10 @@ pub struct ProxyError {
 pub enum ErrorKind {
     Malformed,
     AmbiguousPath,
+    UriTooLong,
+    HeadersTooLarge,
+    BodyTooLarge,
+    BodyTooSlow,
     Misdirected,
     NoRoute,
     ConnectRefused,
@@ -56,6 +60,10 @@ impl ErrorKind {
         match self {
             ErrorKind::Malformed => (StatusCode::BAD_REQUEST, "Malformed", Client),
             ErrorKind::AmbiguousPath => (StatusCode::BAD_REQUEST, "AmbiguousPath", Client),
+            ErrorKind::UriTooLong => (StatusCode::URI_TOO_LONG, "UriTooLong", Client),
+            ErrorKind::HeadersTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "HeadersTooLarge", Client),
+            ErrorKind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge", Client),
+            ErrorKind::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "BodyTooSlow", Client),
             ErrorKind::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "Misdirected", Client),
             ErrorKind::NoRoute => (StatusCode::NOT_FOUND, "NoRoute", Client),
             ErrorKind::ConnectRefused => (StatusCode::NOT_IMPLEMENTED, "ConnectNotSupported", Client),
@@ -81,10 +89,16 @@ impl ErrorKind {
         self.row().1
     }
 
-    /// Whether an h1 connection ends with the answer: it came to the wrong name, or where the next request begins is in
-    /// doubt.
+    /// Whether an h1 connection ends with the answer: it came to the wrong place, where the next request begins is in
+    /// doubt, or what the client still sends is not wanted.
     pub fn closes(self) -> bool {
-        matches!(self, ErrorKind::Misdirected | ErrorKind::Malformed | ErrorKind::TransferCoding)
+        use ErrorKind::{
+            BodyTooLarge, BodyTooSlow, HeadersTooLarge, Malformed, Misdirected, TransferCoding, UriTooLong,
+        };
+        matches!(
+            self,
+            Misdirected | Malformed | TransferCoding | UriTooLong | HeadersTooLarge | BodyTooLarge | BodyTooSlow
+        )
     }
 
     /// Seconds after which asking again makes sense.

@@ -1,6 +1,5 @@
 //! One request and its answer, from the head's arrival until the last byte is gone: what the log and the metrics say.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -8,13 +7,15 @@ use http::{Method, StatusCode, Uri, Version};
 use jiff::Timestamp;
 
 use crate::table::RouteAction;
-use crate::telemetry::access_log::{Record, TlsRecord};
+use crate::telemetry::access_log::Record;
 use crate::telemetry::metrics::InFlightGuard;
 
 use super::body::BodyError;
 use super::connection::Connection;
 use super::error::ErrorKind;
+use super::handshake::TlsFacts;
 use super::pool::Slot;
+use super::upload::Upload;
 use super::worker::LiveRoute;
 
 pub struct Exchange {
@@ -28,7 +29,7 @@ pub struct Exchange {
     host: Option<http::HeaderValue>,
     user_agent: Option<http::HeaderValue>,
     referer: Option<http::HeaderValue>,
-    pub request_bytes: Rc<Cell<u64>>,
+    pub upload: Rc<Upload>,
     pub response_bytes: u64,
     pub status: StatusCode,
     /// Why Portolan answered by itself, or why the answer broke off.
@@ -56,7 +57,7 @@ impl Exchange {
             host: keep(http::header::HOST),
             user_agent: keep(http::header::USER_AGENT),
             referer: keep(http::header::REFERER),
-            request_bytes: Rc::new(Cell::new(0)),
+            upload: Rc::new(Upload::begin(&connection.activity)),
             response_bytes: 0,
             status: StatusCode::OK,
             reason: None,
@@ -85,6 +86,8 @@ impl Exchange {
     pub fn broken(&mut self, error: &BodyError) {
         let kind = match error {
             BodyError::Overdue => ErrorKind::RequestTimeout,
+            // Half a request is no fault of the endpoint's.
+            BodyError::Endpoint(_) if let Some(fault) = self.upload.fault() => fault.kind,
             BodyError::Endpoint(_) if self.endpoint.as_ref().is_some_and(|slot| slot.is_gone()) => {
                 ErrorKind::EndpointGone
             }
@@ -103,12 +106,7 @@ impl Exchange {
             RouteAction::Forward(backend) => backend.share(self.share),
             RouteAction::Deny(_) => None,
         });
-        let tls = self.connection.tls.as_ref().map(|tls| TlsRecord {
-            version: tls.version,
-            cipher: tls.cipher,
-            sni: tls.sni.as_deref(),
-            resumed: Some(tls.resumed),
-        });
+        let tls = self.connection.tls.as_ref().map(TlsFacts::record);
         log.write(&Record {
             time,
             client: self.connection.vouched.peer(),
@@ -118,7 +116,7 @@ impl Exchange {
             host: host.unwrap_or(""),
             path,
             status: self.status.as_u16(),
-            request_bytes: self.request_bytes.get(),
+            request_bytes: self.upload.bytes(),
             response_bytes: self.response_bytes,
             duration,
             upstream_duration: self.upstream_duration,

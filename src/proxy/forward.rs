@@ -23,6 +23,7 @@ use super::body::{Lent, RequestBody};
 use super::error::{ErrorKind, ProxyError};
 use super::framing::AfterAnswer;
 use super::pool::{InFlight, Slot};
+use super::upload::Upload;
 use super::worker::Worker;
 
 /// An endpoint's answer, and the connection to give back when it has been read.
@@ -34,11 +35,12 @@ pub struct Forwarded {
     pub cookie: Option<HeaderValue>,
 }
 
-/// `deadline` is when the whole exchange must be over; `tls` whether the client's connection is.
+/// `upload` is the request's body on its way in; `deadline` is when the whole exchange must be over; `tls` whether the client's connection is.
 pub async fn forward(
     destination: Destination<'_>,
     worker: &Rc<Worker>,
     request: Request<RequestBody>,
+    upload: &Upload,
     deadline: Option<tokio::time::Instant>,
     tls: bool,
 ) -> Result<Forwarded, ProxyError> {
@@ -47,7 +49,6 @@ pub async fn forward(
     let traffic = &upstream.traffic;
     let attempts = traffic.retry.attempts;
     let repeatable = attempts > 1 && is_repeatable(&request);
-    let broken = request.body().broken();
     let mut failed: Vec<u64> = Vec::new();
     let mut request = request;
     // A kept connection that broke is tried once more as a fresh one, where there is no other endpoint.
@@ -83,7 +84,7 @@ pub async fn forward(
                 false => Departure::Bear,
             }
         };
-        let limits = Limits { timeouts: &traffic.timeouts, deadline, fresh: at.is_none(), repeatable };
+        let limits = Limits { timeouts: &traffic.timeouts, deadline, fresh: at.is_none(), repeatable, upload };
         let Failure { kind, error, request: again } = match attempt(&slot, request, &limits, departure).await {
             Outcome::Answered(response, connection) => {
                 let member = at.or_else(|| upstream.members.iter().position(|m| m.endpoint.id == slot.endpoint.id));
@@ -97,9 +98,8 @@ pub async fn forward(
             Outcome::Failed(failure) => failure,
         };
         drop(in_flight);
-        if broken.get() {
-            // The endpoint has done nothing wrong, and what is left of the request is good for no other.
-            return Err(ProxyError::new(ErrorKind::Malformed, "the request's body broke off or was none"));
+        if let Some(fault) = upload.fault() {
+            return Err(fault.clone());
         }
         worker.metrics.upstream_error(&upstream.label, error.kind.reason());
         failed.push(slot.endpoint.id);

@@ -31,6 +31,7 @@ use super::exchange::Exchange;
 use super::forward::{Forwarded, forward};
 use super::forwarded::strip_hop_by_hop;
 use super::hops::{self, Onward};
+use super::limits::within;
 use super::target::Target;
 use super::trailers::{self, Passing, TrailerGate};
 use super::worker::{Generation, LiveRoute};
@@ -81,6 +82,8 @@ async fn serve(
     body: Incoming,
     exchange: &mut Exchange,
 ) -> Result<Streamed, Answer> {
+    let body = RequestBody::new(body, exchange.upload.clone(), connection);
+    within(&connection.limits, head, &body)?;
     let worker = &connection.worker;
     let generation = worker.generation();
     let Some(listener) = generation.table.listeners.get(&connection.listener) else {
@@ -129,8 +132,7 @@ async fn serve(
     drop(request_head);
     fields::join_cookies(&mut head.headers);
     framing::frame_request(&mut head.headers, head.version, body.is_end_stream());
-    let gate = TrailerGate::new(Passing::of_request(&head.headers), worker);
-    let body = RequestBody::new(body, exchange.request_bytes.clone(), gate);
+    let body = body.passing(Passing::of_request(&head.headers));
     let request = upstream_request(head, uri, authority, body);
 
     let before = exchange.elapsed();
@@ -272,7 +274,9 @@ async fn send(
     let limit = destination.upstream().traffic.timeouts.request;
     exchange.deadline = limit.map(|span| tokio::time::Instant::from_std(exchange.started()) + span.0);
     let tls = connection.tls.is_some();
-    let forwarded = forward(destination, &connection.worker, request, exchange.deadline, tls).await?;
+    let Exchange { upload, deadline, .. } = &*exchange;
+    let forwarded = forward(destination, &connection.worker, request, upload, *deadline, tls).await?;
+    exchange.upload.answered();
     let Forwarded { response, connection: lent, cookie } = forwarded;
     exchange.endpoint = Some(lent.slot.clone());
     let (parts, inner) = response.into_parts();

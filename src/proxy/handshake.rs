@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 use crate::model::certificate::LeafName;
 use crate::table::TableListener;
 use crate::table::tls::{CertificateSource, TlsKeyed, TlsScope};
+use crate::telemetry::access_log::TlsRecord;
 
 /// What is known of a connection once its handshake is over.
 #[derive(Debug)]
@@ -29,6 +30,13 @@ pub struct TlsFacts {
     pub cipher: &'static str,
     pub resumed: bool,
     pub h2: bool,
+}
+
+impl TlsFacts {
+    /// As the access log shows them.
+    pub fn record(&self) -> TlsRecord<'_> {
+        TlsRecord { version: self.version, cipher: self.cipher, sni: self.sni.as_deref(), resumed: Some(self.resumed) }
+    }
 }
 
 /// Why a handshake came to nothing. `reason` is a metric label.

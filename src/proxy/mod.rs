@@ -1,10 +1,12 @@
 //! The data plane: one thread per core, one immutable table per request, no lock on the way.
 //!
 //! ```text
-//! accept ─▶ handshake ─▶ connection (h1, h2) ─▶ handler ─▶ authorize ─▶ forward ─▶ attempt ─▶ pool · connect
+//! accept ─▶ admission ─▶ handshake ─▶ connection (h1, h2) ─▶ handler ─▶ authorize ─▶ forward ─▶ attempt ─▶ pool · connect
 //! ```
 
 mod accept;
+mod activity;
+mod admission;
 mod attempt;
 mod authorize;
 mod bind;
@@ -21,15 +23,20 @@ mod framing;
 mod handler;
 mod handshake;
 mod hops;
+mod limits;
 mod manners;
 mod pool;
 mod sockets;
 mod target;
 mod threads;
 mod trailers;
+mod unheard;
+mod upload;
+mod watched;
 mod wire;
 mod worker;
 
+pub use admission::Admission;
 pub use bind::bind_alone;
 pub use manners::Manners;
 pub use threads::{Bound, WorkerSetup, Workers};

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::id::Name;
-use crate::model::listener::{ListenAddress, Listener};
+use crate::model::listener::{ListenAddress, Listener, ListenerLimits};
 use crate::table::TableListener;
 
 use super::accept;
@@ -157,9 +157,12 @@ fn same_terms(a: &Listener, b: &Listener) -> bool {
             public_port,
             trusted_proxies,
             underscore_headers: _,
+            limits,
             timeouts,
         } = listener.clone();
-        (tls, public_port, trusted_proxies, timeouts)
+        // Numbers of connections are asked only when one comes.
+        let limits = ListenerLimits { connections: None, client_connections: None, ..limits };
+        (tls, public_port, trusted_proxies, limits, timeouts)
     };
     terms(a) == terms(b)
 }

@@ -19,6 +19,7 @@ use crate::table::LiveTable;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 
+use super::admission::Admission;
 use super::manners::Manners;
 use super::sockets::Sockets;
 use super::worker::Worker;
@@ -30,6 +31,8 @@ pub struct WorkerSetup {
     pub metrics: Arc<Metrics>,
     pub access_log: AccessLog,
     pub manners: Arc<Manners>,
+    /// Who counts connections.
+    pub admission: Arc<Admission>,
     /// Cancelled when accepting has to stop.
     pub stop: CancellationToken,
     /// What became of each listener's socket.
@@ -87,9 +90,9 @@ fn run(id: usize, setup: WorkerSetup) {
 }
 
 async fn serve(id: usize, setup: WorkerSetup) {
-    let WorkerSetup { live, metrics, access_log, manners, stop, bound } = setup;
+    let WorkerSetup { live, metrics, access_log, manners, admission, stop, bound } = setup;
     let mut swaps = live.swaps();
-    let worker = Worker::new(&live, metrics.lane(), access_log.lane(), manners.clone());
+    let worker = Worker::new(&live, metrics.lane(), access_log.lane(), manners.clone(), admission);
     let mut sockets = Sockets::new(id, worker.clone(), manners, stop.clone(), bound);
     let mut often = tokio::time::interval(Duration::from_millis(100));
     let mut seldom = tokio::time::interval(Duration::from_secs(5));

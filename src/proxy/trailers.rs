@@ -76,7 +76,7 @@ impl Passing {
 /// Stands before one body's trailers.
 #[derive(Debug)]
 pub struct TrailerGate {
-    passing: Passing,
+    pub passing: Passing,
     worker: Rc<Worker>,
 }
 

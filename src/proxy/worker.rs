@@ -15,6 +15,7 @@ use crate::table::{LiveEndpoint, LiveTable, RouteAction, RouteEntry, RouteIndex,
 use crate::telemetry::access_log::Lane;
 use crate::telemetry::metrics::{MetricsLane, RouteCells};
 
+use super::admission::Admission;
 use super::manners::Manners;
 use super::pool::{Pool, Slot};
 
@@ -25,6 +26,7 @@ pub struct Worker {
     pub log: Lane,
     pub server_name: HeaderValue,
     pub manners: Arc<Manners>,
+    pub admission: Arc<Admission>,
     reader: RefCell<TableReader>,
     generation: RefCell<Rc<Generation>>,
     open: Cell<usize>,
@@ -74,13 +76,20 @@ impl Generation {
 }
 
 impl Worker {
-    pub fn new(live: &LiveTable, metrics: MetricsLane, log: Lane, manners: Arc<Manners>) -> Rc<Worker> {
+    pub fn new(
+        live: &LiveTable,
+        metrics: MetricsLane,
+        log: Lane,
+        manners: Arc<Manners>,
+        admission: Arc<Admission>,
+    ) -> Rc<Worker> {
         Rc::new(Worker {
             pool: Pool::default(),
             metrics,
             log,
             server_name: server_name(),
             manners,
+            admission,
             reader: RefCell::new(live.reader()),
             generation: RefCell::new(Rc::new(Generation { table: live.load(), routes: RefCell::default() })),
             open: Cell::new(0),

@@ -18,7 +18,7 @@ use crate::golden;
 use crate::model::diagnostic::Origin;
 use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
 use crate::model::ledger::{Hold, Ledger};
-use crate::model::listener::{Listener, ListenerTimeouts, UnderscoreHeaders};
+use crate::model::listener::{Listener, ListenerLimits, ListenerTimeouts, UnderscoreHeaders};
 use crate::model::predicate::Term;
 use crate::model::route::Replica;
 use crate::model::service::{Endpoint, Traffic};
@@ -121,6 +121,7 @@ fn listeners() -> Vec<Listener> {
             public_port: None,
             trusted_proxies: Vec::new(),
             underscore_headers: UnderscoreHeaders::default(),
+            limits: ListenerLimits::default(),
             timeouts: ListenerTimeouts::default(),
         })
         .to_vec()

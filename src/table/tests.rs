@@ -17,7 +17,7 @@ use super::*;
 use crate::model::diagnostic::{Origin, Reason};
 use crate::model::host::HostPattern;
 use crate::model::id::{Kind, Provider, Source};
-use crate::model::listener::{ListenerTimeouts, UnderscoreHeaders};
+use crate::model::listener::{ListenerLimits, ListenerTimeouts, UnderscoreHeaders};
 use crate::model::path::PathMatch;
 use crate::model::pattern::Pattern;
 use crate::model::predicate::{Term, Test};
@@ -159,6 +159,7 @@ fn desired(routes: &[Written], holds: &[Hold]) -> Desired {
         public_port: None,
         trusted_proxies: Vec::new(),
         underscore_headers: UnderscoreHeaders::default(),
+        limits: ListenerLimits::default(),
         timeouts: ListenerTimeouts::default(),
     };
     let mut desired = Desired { listeners: BTreeMap::from([(name.clone(), listener)]), ..Desired::default() };

@@ -7,6 +7,7 @@ mod departures;
 mod files;
 mod headers;
 mod life;
+mod limits;
 mod listeners;
 mod matching;
 mod middlewares;

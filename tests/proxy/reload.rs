@@ -1,6 +1,7 @@
 //! An edit of `portolan.yaml` while the proxy runs, and SIGHUP.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -389,4 +390,60 @@ fn the_swap_of_a_config_map_is_one_edit() {
     until(portolan.plain, "t.test", 200);
     until(portolan.plain, "s.test", 404);
     portolan.without_problems();
+}
+
+#[test]
+fn limits_change_for_connections_that_are_open_too_and_lose_nothing() {
+    let backend = Backend::named("s");
+    let portolan = start(&backend, json!({}));
+    let post = || {
+        let head = "POST / HTTP/1.1\r\nHost: s.test\r\nConnection: close\r\nContent-Length: 2048\r\n\r\n";
+        crate::support::http::send_plain(portolan.plain, &format!("{head}{}", "x".repeat(2048))).unwrap()
+    };
+    assert_eq!(post().status, 200);
+    let idle = || {
+        let mut idle = TcpStream::connect(portolan.plain).unwrap();
+        idle.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        idle.write_all(b"GET / HTTP/1.1\r\nHost: s.test\r\n\r\n").unwrap();
+        assert!(idle.read(&mut [0; 4096]).unwrap() > 0);
+        idle
+    };
+    let mut old = idle();
+    let load = Clients::none().plain(portolan.plain, "s.test", Keep::Connection).plain(
+        portolan.plain,
+        "s.test",
+        Keep::Nothing,
+    );
+    portolan.edit(json!({ "listeners": { "plain": { "limits": { "body": "1KiB" } } } }));
+    eventually("a body is too large", || match post() {
+        answer if answer.status == 413 && answer.reason() == Some("BodyTooLarge") => Ok(()),
+        other => Err(other),
+    });
+    assert_eq!(old.read(&mut [0]).unwrap(), 0, "it comes back under the new terms");
+
+    let tally = load.tally();
+    assert!(tally.failed.is_empty() && tally.turned_away == 0 && tally.answered > 20, "{tally:?}");
+
+    // How many there may be concerns only who comes.
+    let mut open = idle();
+    let limits = json!({ "limits": { "body": "1KiB", "connections": 5 } });
+    portolan.edit(json!({ "listeners": { "plain": limits } }));
+    let mut more: Vec<TcpStream> = Vec::new();
+    eventually("somebody is not let in", || {
+        let mut next = TcpStream::connect(portolan.plain).unwrap();
+        next.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        match next.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            other => {
+                more.push(next);
+                Err(format!("{other:?}, {} are open", more.len()))
+            }
+        }
+    });
+    drop(more);
+    open.write_all(b"GET / HTTP/1.1\r\nHost: s.test\r\n\r\n").unwrap();
+    let mut answer = [0; 4096];
+    let count = open.read(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer[..count]).to_lowercase();
+    assert!(answer.starts_with("http/1.1 200") && !answer.contains("connection: close"), "{answer}");
 }

@@ -241,3 +241,22 @@ fn a_request_that_takes_too_long_in_all_is_504_before_its_head_and_cut_after_it(
     assert!(cut.status == 200 && !cut.body.contains("\r\n0\r\n"), "cut off, not ended: {cut:?}");
     portolan.logged(json!({ "path": "/drip", "status": 200, "reason": "RequestTimeout" }));
 }
+
+/// The endpoint sees half a request, which is nothing that it did.
+#[test]
+fn a_body_that_breaks_off_is_no_endpoints_fault_and_goes_nowhere_else() {
+    let backends = [Backend::named("a"), Backend::named("b")];
+    let portolan = serving(&backends.each_ref().map(Backend::url), json!({}));
+    let head = "PUT / HTTP/1.1\r\nHost: retry.test\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    for _ in 0..2 {
+        let answer = send_plain(portolan.plain, &format!("{head}2\r\nok\r\nno chunk\r\n")).unwrap();
+        assert_refused(&answer, 400, "Malformed");
+    }
+    // What is answered afterwards is counted, so that what came before has been.
+    assert_eq!(get(&portolan).status, 200);
+    portolan.logged(json!({ "status": 400, "reason": "Malformed" }));
+    let metrics = portolan.metrics();
+    for series in ["portolan_upstream_errors_total{", "portolan_upstream_retries_total{"] {
+        assert!(!metrics.contains(series), "{metrics}");
+    }
+}

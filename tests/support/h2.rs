@@ -1,16 +1,19 @@
 //! HTTP/2 frame by frame (RFC 9113), for what a client library would hide: who ended what, and when.
 
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
 
 use super::tls::Session;
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
+
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
@@ -18,9 +21,16 @@ const END_HEADERS: u8 = 4;
 
 /// One h2 connection. Streams are 1, 3, 5, ….
 pub struct H2 {
-    session: Session,
+    session: Box<dyn Stream>,
     next: u32,
+    /// `:scheme` https or http, as RFC 7541's static table numbers them.
+    scheme: u8,
 }
+
+/// With TLS or without.
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
 
 #[derive(Debug, Clone)]
 pub struct Frame {
@@ -74,15 +84,25 @@ fn digits(mut bits: u32) -> String {
 }
 
 impl H2 {
-    pub fn over(mut session: Session) -> H2 {
+    pub fn over(session: Session) -> H2 {
         assert_eq!(session.alpn(), Some(&b"h2"[..]));
-        session.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-        let mut h2 = H2 { session, next: 1 };
+        let mut h2 = H2 { session: Box::new(session), next: 1, scheme: 0x87 };
+        h2.session.write_all(PREFACE).unwrap();
+        h2.begin()
+    }
+
+    /// With prior knowledge: the preface went over this connection already.
+    pub fn after_preface(stream: TcpStream) -> H2 {
+        H2 { session: Box::new(stream), next: 1, scheme: 0x86 }.begin()
+    }
+
+    fn begin(mut self) -> H2 {
+        let h2 = &mut self;
         // HEADER_TABLE_SIZE 0, so that no head refers to another.
         h2.send(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]).unwrap();
         // Room for what the tests receive: 16 MiB on the connection.
         h2.send(WINDOW_UPDATE, 0, 0, &(1u32 << 24).to_be_bytes()).unwrap();
-        h2
+        self
     }
 
     /// A request without a body.
@@ -103,8 +123,8 @@ impl H2 {
     fn open(&mut self, method: &str, authority: &str, path: &str, fields: &[(&str, &str)], whole: bool) -> u32 {
         let stream = self.next;
         self.next += 2;
-        // :scheme https, then literals that are not indexed: :method, :authority, :path.
-        let mut block = vec![0x87];
+        // :scheme, then literals that are not indexed: :method, :authority, :path.
+        let mut block = vec![self.scheme];
         for (name, value) in [(2, method), (1, authority), (4, path)] {
             block.push(name);
             block.push(u8::try_from(value.len()).ok().filter(|length| *length < 127).unwrap());

@@ -26,6 +26,7 @@ pub struct MetricsLane {
     refusals: Tally,
     fields_dropped: Tally,
     handshake_failures: Tally,
+    cuts: Tally,
     upstream_errors: RefCell<Failures>,
     upstream_retries: RefCell<Failures>,
 }
@@ -86,6 +87,7 @@ impl MetricsLane {
             refusals: Tally::of(metrics.refusals.clone()),
             fields_dropped: Tally::of(metrics.fields_dropped.clone()),
             handshake_failures: Tally::of(metrics.handshake_failures.clone()),
+            cuts: Tally::of(metrics.cuts.clone()),
             upstream_errors: RefCell::default(),
             upstream_retries: RefCell::default(),
             metrics,
@@ -144,6 +146,11 @@ impl MetricsLane {
         self.handshake_failures.count(reason);
     }
 
+    /// A connection that was refused, or ended before its client ended it.
+    pub fn cut(&self, reason: &'static str) {
+        self.cuts.count(reason);
+    }
+
     /// `service` is one that [`MetricsLane::route`] was told.
     pub fn upstream_error(&self, service: &str, kind: &'static str) {
         *self.upstream_errors.borrow_mut().entry((service.into(), kind)).or_insert(0) += 1;
@@ -162,6 +169,7 @@ impl MetricsLane {
         self.refusals.flush();
         self.fields_dropped.flush();
         self.handshake_failures.flush();
+        self.cuts.flush();
         let errors = std::mem::take(&mut *self.upstream_errors.borrow_mut());
         let retries = std::mem::take(&mut *self.upstream_retries.borrow_mut());
         if errors.is_empty() && retries.is_empty() {

@@ -45,6 +45,7 @@ pub struct Metrics {
     upstream_errors: IntCounterVec,
     upstream_retries: IntCounterVec,
     handshake_failures: IntCounterVec,
+    cuts: IntCounterVec,
     generation: IntGauge,
     reconcile_duration: Histogram,
     compile_duration: Histogram,
@@ -126,6 +127,11 @@ impl Metrics {
             handshake_failures: counters(
                 "portolan_tls_handshake_failures_total",
                 "TLS handshakes with clients that came to nothing.",
+                &["reason"],
+            )?,
+            cuts: counters(
+                "portolan_connections_cut_total",
+                "Client connections that were refused, or ended by a limit or an error of the client's.",
                 &["reason"],
             )?,
             generation: in_registry(

@@ -397,6 +397,24 @@ pub const CASES: &[Case] = &[
         ..REFUSED
     },
     Case {
+        name: "a head of more than header_size",
+        clause: "RFC 6585 §5",
+        by: Ours("limits::within: header_size"),
+        sent: Made(|| format!("GET / HTTP/1.1\r\nHost: raw.test\r\nX: {}\r\n\r\n", "x".repeat(70_000)).into_bytes()),
+        answers: &[431],
+        reason: "HeadersTooLarge",
+        ..REFUSED
+    },
+    Case {
+        name: "a target of more than uri_size",
+        clause: "RFC 9110 §15.5.15",
+        by: Ours("limits::within: uri_size"),
+        sent: Made(|| format!("GET /{} HTTP/1.1\r\nHost: raw.test\r\n\r\n", "x".repeat(17_000)).into_bytes()),
+        answers: &[414],
+        reason: "UriTooLong",
+        ..REFUSED
+    },
+    Case {
         name: "a header of a megabyte",
         clause: "RFC 6585 §5",
         sent: Made(|| format!("GET / HTTP/1.1\r\nHost: raw.test\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)).into_bytes()),

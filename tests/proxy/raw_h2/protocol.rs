@@ -325,20 +325,33 @@ pub const CASES: &[Case] = &[
         ..BASE
     },
     Case {
+        name: "a head of more than header_size",
+        clause: "RFC 6585 §5",
+        by: super::By::Ours("limits::within: header_size"),
+        sent: || head_with(70_000),
+        streams: &[(1, Answer(431))],
+        has: &[("portolan-reason", "HeadersTooLarge")],
+        ..BASE
+    },
+    Case {
         name: "an oversized head",
         clause: "RFC 9113 §10.5.1",
-        sent: || {
-            let all = block(&fields(&[("x", &"y".repeat(40_000))]));
-            let mut pieces = all.chunks(1 << 14);
-            let mut sent = frame(HEADERS, END_STREAM, 1, pieces.next().unwrap());
-            let rest: Vec<&[u8]> = pieces.collect();
-            for (at, piece) in rest.iter().enumerate() {
-                let last = if at + 1 == rest.len() { END_HEADERS } else { 0 };
-                sent.extend(frame(CONTINUATION, last, 1, piece));
-            }
-            sent
-        },
+        sent: || head_with(170_000),
         streams: &[(1, Answer(431))],
+        lacks: &["portolan-reason"],
         ..BASE
     },
 ];
+
+/// A head with a field of so many bytes, over as many frames as it takes.
+fn head_with(bytes: usize) -> Vec<u8> {
+    let all = block(&fields(&[("x", &"y".repeat(bytes))]));
+    let mut pieces = all.chunks(1 << 14);
+    let mut sent = frame(HEADERS, END_STREAM, 1, pieces.next().unwrap());
+    let rest: Vec<&[u8]> = pieces.collect();
+    for (at, piece) in rest.iter().enumerate() {
+        let last = if at + 1 == rest.len() { END_HEADERS } else { 0 };
+        sent.extend(frame(CONTINUATION, last, 1, piece));
+    }
+    sent
+}
