@@ -212,11 +212,16 @@ impl RouteCells {
         if self.codes.iter().all(|cell| cell.get() == 0) {
             return;
         }
-        let known = self.metrics.known();
-        let stands = known.routes.get(&self.route).is_some_and(|services| services.contains(&self.service));
+        // Asked only where a series has to be made: where ten thousand routes are busy, one shared lock and two look-ups
+        // of each would cost more than what is counted.
+        let known = OnceCell::new();
+        let stands = || {
+            let known = known.get_or_init(|| self.metrics.known());
+            known.routes.get(&self.route).is_some_and(|services| services.contains(&self.service))
+        };
         if self.series.get().is_none() {
             let early = self.early.take();
-            if stands {
+            if stands() {
                 let durations = self.metrics.durations.with_label_values(&[&self.route, &self.service]).local();
                 early.into_iter().for_each(|seconds| durations.observe(seconds));
                 // Cannot be set: it was looked at above, and the cells are one thread's.
@@ -229,7 +234,7 @@ impl RouteCells {
             let labels = [&*self.route, &*self.service, CODES[index]];
             match series.codes[index].get() {
                 Some(counter) => counter.inc_by(count),
-                None if stands => {
+                None if stands() => {
                     series.codes[index].get_or_init(|| self.metrics.requests.with_label_values(&labels)).inc_by(count);
                 }
                 None => {}
