@@ -178,8 +178,9 @@ pub fn match_key(path: &str) -> Cow<'_, str> {
                     push_escape(&mut key, byte);
                     i += 3;
                 }
+                // Said as what it is read as: left bare it would make an escape of what is decoded behind it.
                 None => {
-                    key.push('%');
+                    push_escape(&mut key, b'%');
                     i += 1;
                 }
             },
@@ -220,63 +221,120 @@ pub fn regex_subject(key: &str) -> Cow<'_, [u8]> {
     Cow::Owned(subject)
 }
 
-/// The path as a lenient backend might read it: decoded once, `\` as `/`, `;params` dropped, `//` merged, dots
-/// resolved; in the spelling of [`match_key`]. `None` where no reader could see more than the path itself says.
-/// A climb above the root ends at the root, as lenient readers do.
-pub fn lenient_key(path: &str) -> Option<String> {
+/// The path as lenient backends might read it, each in the spelling of [`match_key`]: decoded once, `\` as `/`, `;params`
+/// dropped, `//` merged, dots resolved, or any of these in any order. `None` where there are too many such readings;
+/// empty where no reader could see more than the path itself says. A climb above the root ends at the root, as lenient
+/// readers do.
+pub fn lenient_keys(path: &str) -> Option<Vec<String>> {
     if !path.contains(['%', '\\', ';']) && !path.contains("//") {
-        return None;
+        return Some(Vec::new());
     }
-    let bytes = path.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        if bytes[i] == b'%'
-            && let Some(byte) = escape(bytes, i)
+    let mut readings = vec![Reading { bytes: path.as_bytes().to_vec(), decoded: false }];
+    let mut next = 0;
+    while let Some(reading) = readings.get(next).cloned() {
+        for liberty in [Reading::decode, Reading::backslashes, Reading::parameters, Reading::slashes, Reading::dots] {
+            let read = liberty(&reading);
+            if !readings.contains(&read) {
+                readings.push(read);
+            }
+        }
+        if readings.len() > MOST_READINGS {
+            return None;
+        }
+        next += 1;
+    }
+    let mut keys: Vec<String> = readings[1..].iter().map(Reading::key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    Some(keys)
+}
+
+/// Nobody needs a path of which more can be made, and each costs a look-up.
+const MOST_READINGS: usize = 64;
+
+/// One way to read a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reading {
+    bytes: Vec<u8>,
+    /// Nobody is thought of who decodes twice.
+    decoded: bool,
+}
+
+impl Reading {
+    fn with(&self, bytes: Vec<u8>) -> Reading {
+        Reading { bytes, decoded: self.decoded }
+    }
+
+    fn decode(&self) -> Reading {
+        if self.decoded {
+            return self.clone();
+        }
+        let mut decoded = Vec::with_capacity(self.bytes.len());
+        let mut at = 0;
+        while at < self.bytes.len() {
+            let escaped = (self.bytes[at] == b'%').then(|| escape(&self.bytes, at)).flatten();
+            decoded.push(escaped.unwrap_or(self.bytes[at]));
+            at += if escaped.is_some() { 3 } else { 1 };
+        }
+        Reading { bytes: decoded, decoded: true }
+    }
+
+    fn backslashes(&self) -> Reading {
+        self.with(self.bytes.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect())
+    }
+
+    fn parameters(&self) -> Reading {
+        let bare = |segment: &[u8]| segment.split(|byte| *byte == b';').next().unwrap_or_default().to_vec();
+        self.with(self.bytes.split(|byte| *byte == b'/').map(bare).collect::<Vec<_>>().join(&b'/'))
+    }
+
+    fn slashes(&self) -> Reading {
+        let mut merged = self.bytes.clone();
+        merged.dedup_by(|a, b| *a == b'/' && *b == b'/');
+        self.with(merged)
+    }
+
+    fn dots(&self) -> Reading {
+        let mut segments: Vec<&[u8]> = Vec::new();
+        let mut directory = false;
+        for segment in self.bytes.split(|byte| *byte == b'/').skip(1) {
+            directory = matches!(segment, b"." | b"..");
+            match segment {
+                b"." => {}
+                b".." => {
+                    segments.pop();
+                }
+                other => segments.push(other),
+            }
+        }
+        let mut resolved = Vec::with_capacity(self.bytes.len());
+        for segment in &segments {
+            resolved.push(b'/');
+            resolved.extend_from_slice(segment);
+        }
+        if directory || resolved.is_empty() {
+            resolved.push(b'/');
+        }
+        self.with(resolved)
+    }
+
+    /// A reader who has not decoded yet does it in the end, which [`match_key`] stands for.
+    fn key(&self) -> String {
+        if !self.decoded
+            && let Ok(text) = std::str::from_utf8(&self.bytes)
         {
-            decoded.push(byte);
-            i += 3;
-        } else {
-            decoded.push(bytes[i]);
-            i += 1;
+            return match_key(text).into_owned();
         }
-    }
-    for byte in &mut decoded {
-        if *byte == b'\\' {
-            *byte = b'/';
-        }
-    }
-    let mut segments: Vec<&[u8]> = Vec::new();
-    let mut directory = false;
-    for segment in decoded.split(|b| *b == b'/') {
-        let segment = segment.split(|b| *b == b';').next().unwrap_or_default();
-        directory = true;
-        match segment {
-            b"" | b"." => {}
-            b".." => {
-                segments.pop();
-            }
-            other => {
-                segments.push(other);
-                directory = false;
-            }
-        }
-    }
-    let mut key = String::with_capacity(decoded.len() + 1);
-    for segment in segments {
-        key.push('/');
-        for &byte in segment {
+        let mut key = String::with_capacity(self.bytes.len() + 8);
+        for &byte in &self.bytes {
             if stands_in_uri(byte) && byte != b'?' && byte != b'#' {
                 key.push(byte as char);
             } else {
                 push_escape(&mut key, byte);
             }
         }
+        key
     }
-    if directory {
-        key.push('/');
-    }
-    Some(key)
 }
 
 fn escape(bytes: &[u8], at: usize) -> Option<u8> {
@@ -361,9 +419,20 @@ mod tests {
     fn equivalent_spellings_share_one_key() {
         assert_eq!(match_key("/%61%2d%c3%a9%2fb"), "/a-%C3%A9%2Fb");
         assert_eq!(match_key("/é"), "/%C3%A9");
-        assert_eq!(match_key("/100%"), "/100%");
+        assert_eq!(match_key("/100%"), "/100%25");
         assert_eq!(match_key("/{a b}|\"c\"%7b"), "/%7Ba%20b%7D%7C%22c%22%7B");
         assert_eq!(match_key("/:@!$&'()*+,;=[x]"), "/:@!$&'()*+,;=[x]");
+    }
+
+    /// The bare `%` and the decoded `61` made one escape more, which path regexes then saw decoded.
+    #[test]
+    fn a_bare_percent_sign_makes_no_escape_of_what_follows() {
+        for raw in ["/%%361dmin", "/%c%319a", "/%%%32%35", "/%", "/a%2"] {
+            let key = match_key(raw);
+            assert_eq!(match_key(&key), key, "{raw}");
+        }
+        assert_eq!(match_key("/%%361dmin"), "/%2561dmin");
+        assert_eq!(&*regex_subject(&match_key("/%%361dmin")), b"/%2561dmin");
     }
 
     #[test]
@@ -407,10 +476,14 @@ mod tests {
             ("/x%5c..%5cadmin/", "/admin/"),
             ("/a%252fb", "/a%252fb"),
             ("/x%7b%2fy", "/x%7B/y"),
+            ("/a/%3b%2f..%2fb", "/b"),
+            ("/a/%3b%2f..%2fb", "/a/b"),
         ] {
-            assert_eq!(lenient_key(raw).as_deref(), Some(key), "{raw}");
+            let keys = lenient_keys(raw).expect("few");
+            assert!(keys.iter().any(|read| read == key), "{raw}: {keys:?}");
         }
-        assert_eq!(lenient_key("/plain/path"), None);
+        assert_eq!(lenient_keys("/plain/path"), Some(Vec::new()));
+        assert_eq!(lenient_keys("/a%20b"), Some(vec!["/a%20b".into()]));
     }
 
     #[test]

@@ -32,6 +32,7 @@ use super::forward::{Forwarded, forward};
 use super::forwarded::strip_hop_by_hop;
 use super::hops::{self, Onward};
 use super::limits::within;
+use super::select::select;
 use super::target::Target;
 use super::trailers::{self, Passing, TrailerGate};
 use super::worker::{Generation, LiveRoute};
@@ -202,14 +203,7 @@ fn lookup(
         target.query,
         connection.vouched.peer().ip(),
     );
-    let found = listener.lookup(&request);
-    if let Some(lenient) = target.lenient()
-        && listener.lookup(&request.at(&lenient)) != found
-    {
-        let detail = format!("{} and {lenient} lead to different routes", target.path);
-        return Err(ProxyError::new(ErrorKind::AmbiguousPath, detail).into());
-    }
-    match (found, listener.redirect_port) {
+    match (select(listener, target, &request)?, listener.redirect_port) {
         (Some(index), _) => Ok(generation.route(index, &connection.worker.metrics)),
         (None, Some(port)) => Err(redirect(target, port, head)),
         (None, None) => {

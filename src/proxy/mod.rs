@@ -26,6 +26,7 @@ mod hops;
 mod limits;
 mod manners;
 mod pool;
+mod select;
 mod sockets;
 mod target;
 mod threads;

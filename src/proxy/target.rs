@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::uri::Scheme;
 use http::{Method, Uri, Version};
 
-use crate::model::path::{lenient_key, match_key, resolve_dots};
+use crate::model::path::{lenient_keys, match_key, resolve_dots};
 
 use super::error::{ErrorKind, ProxyError};
 
@@ -51,9 +51,10 @@ impl<'r> Target<'r> {
         match_key(&self.path)
     }
 
-    /// How a lenient endpoint might read the path, where that could differ from [`Target::key`].
-    pub fn lenient(&self) -> Option<String> {
-        lenient_key(&self.path)
+    /// How lenient endpoints might read the path, where that could differ from [`Target::key`]. `None` where that is past
+    /// telling.
+    pub fn readings(&self) -> Option<Vec<String>> {
+        lenient_keys(&self.path)
     }
 }
 
