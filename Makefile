@@ -7,7 +7,7 @@ built := $(or $(CARGO_TARGET_DIR),target)/$(CARGO_BUILD_TARGET)
 context := $(built)/image
 ca_bundle := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
 
-.PHONY: help demo test lint fmt image bench-quick bench-scale
+.PHONY: help demo test lint fmt fuzz fuzz-quick image bench-quick bench-scale
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -18,6 +18,12 @@ demo: ## HTTPS on loopback for two small backends, with nothing installed
 
 test: ## everything; as root on Debian the tests with real engines as well
 	tests/run
+
+fuzz: ## looks for input that breaks a rule, 15 minutes a target; what it learns goes to fuzz/corpus
+	fuzz/run
+
+fuzz-quick: ## the same for 10 seconds each, and nothing is kept
+	fuzz/run --replay 10
 
 lint: ## formatting and clippy
 	cargo fmt --check

@@ -109,6 +109,13 @@ pub fn load(
     assemble(find(file, None, &|path| std::fs::read(path))?, inputs)
 }
 
+/// What one file says where nothing else says anything.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn of_text(file: PathBuf, text: String) -> Result<Loaded, LoadError> {
+    let inputs = Inputs { file: Some(file.clone()), env: Vec::new(), flags: Vec::new() };
+    assemble(Some((file, text)), inputs)
+}
+
 /// All that follows from what was found: nothing outside is asked any more.
 fn assemble(found: Option<(PathBuf, String)>, inputs: Inputs) -> Result<Loaded, LoadError> {
     let file_tree = found.as_ref().map(|(path, text)| parse(path, text)).transpose()?;

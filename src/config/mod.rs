@@ -6,6 +6,8 @@
 
 mod bounds;
 pub mod check;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod layer;
 pub mod listener;
 pub mod load;

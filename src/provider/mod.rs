@@ -8,6 +8,8 @@
 pub mod docker;
 pub mod file;
 pub mod labels;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod labels_fuzzing;
 pub mod lower;
 pub mod rule;
 pub mod settings;

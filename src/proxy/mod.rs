@@ -20,6 +20,8 @@ mod fields;
 mod forward;
 mod forwarded;
 mod framing;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handler;
 mod handshake;
 mod hops;

@@ -6,6 +6,8 @@
 //! ```
 //! Pure, and bounded in every direction: whatever a label says, reading it costs little and ends.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hosts;
 mod lexer;
 mod matcher;
