@@ -251,6 +251,10 @@ impl Portolan {
     }
 
     /// The directory it runs in; its state is in `state` there.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
