@@ -45,18 +45,19 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 }
 
 #[cfg(test)]
+pub fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(*name, HeaderValue::from_static(value));
+    }
+    headers
+}
+
+#[cfg(test)]
 mod tests {
     use crate::telemetry::metrics::Metrics;
 
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
 
     #[test]
     fn underscores_are_dropped_and_counted_passed_or_refused() {

@@ -145,15 +145,8 @@ fn number(digits: &[u8]) -> Option<u64> {
 mod tests {
     use http::Request;
 
+    use super::super::fields::headers;
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
-    }
 
     #[test]
     fn chunked_once_is_the_only_coding() {
