@@ -54,7 +54,7 @@ mod tests {
     use crate::model::path::PathMatch;
     use crate::model::route::RouteMatch;
     use crate::reconcile::{Action, Claim, Desired, DesiredRoute};
-    use crate::table::{Materials, StickyKey, Table, compile};
+    use crate::table::{Materials, Table, compile};
 
     type Segments = Vec<Vec<u8>>;
 
@@ -236,15 +236,7 @@ mod tests {
             };
             desired.routes.insert(id, route);
         }
-        let (certificates, issuers) = (BTreeMap::new(), BTreeMap::new());
-        let materials = Materials {
-            certificates: &certificates,
-            issuers: &issuers,
-            default_certificate: None,
-            default_issuers: &[],
-            sticky_key: &StickyKey([0; 32]),
-        };
-        compile(&desired, materials, &Table::empty()).expect("compiles").table
+        compile(&desired, Materials::none(), &Table::empty()).expect("compiles").table
     }
 
     /// The chosen route's number and the path that is forwarded. `None`: refused, or no path at all.

@@ -24,7 +24,7 @@ use crate::model::route::Replica;
 use crate::model::service::{Endpoint, Traffic};
 use crate::model::snapshot::Snapshot;
 use crate::provider::lower::{self, Author};
-use crate::table::{Materials, RequestView, RouteAction, StickyKey, Table, compile};
+use crate::table::{Materials, RequestView, RouteAction, Table, compile};
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -260,16 +260,7 @@ fn printed(path: &Path, reversed: bool) -> String {
     list("lapse", lapse.map(|lapse| lapse.as_second().to_string()).into_iter().collect());
     list("findings", findings.iter().map(|f| format!("{:?} {f}", f.severity)).collect());
 
-    let issuers = BTreeMap::new();
-    let certificates = BTreeMap::new();
-    let materials = Materials {
-        certificates: &certificates,
-        issuers: &issuers,
-        default_certificate: None,
-        default_issuers: &[],
-        sticky_key: &StickyKey([0; 32]),
-    };
-    let table = compile(&desired, materials, &Table::empty()).expect("compiles").table;
+    let table = compile(&desired, Materials::none(), &Table::empty()).expect("compiles").table;
     let answers = case.ask.iter().map(|ask| {
         let words: Vec<&str> = ask.split(' ').collect();
         let (method, host, path) = match words[..] {

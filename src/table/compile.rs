@@ -37,6 +37,22 @@ pub struct Materials<'a> {
     pub sticky_key: &'a StickyKey,
 }
 
+#[cfg(test)]
+impl Materials<'static> {
+    /// Nothing that could be read.
+    pub fn none() -> Materials<'static> {
+        const CERTIFICATES: &BTreeMap<ObjectId, Arc<LoadedCertificate>> = &BTreeMap::new();
+        const ISSUERS: &BTreeMap<Name, Arc<dyn Issuer>> = &BTreeMap::new();
+        Materials {
+            certificates: CERTIFICATES,
+            issuers: ISSUERS,
+            default_certificate: None,
+            default_issuers: &[],
+            sticky_key: &StickyKey([0; 32]),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Compiled {
     pub table: Arc<Table>,

@@ -312,15 +312,7 @@ thread_local! {
 }
 
 fn compiled(desired: &Desired) -> Arc<Table> {
-    let (certificates, issuers) = (BTreeMap::new(), BTreeMap::new());
-    let materials = Materials {
-        certificates: &certificates,
-        issuers: &issuers,
-        default_certificate: None,
-        default_issuers: &[],
-        sticky_key: &StickyKey([0; 32]),
-    };
-    let table = PREVIOUS.with_borrow(|previous| compile(desired, materials, previous)).expect("compiles").table;
+    let table = PREVIOUS.with_borrow(|previous| compile(desired, Materials::none(), previous)).expect("compiles").table;
     PREVIOUS.set(table.clone());
     table
 }
