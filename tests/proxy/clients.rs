@@ -14,9 +14,9 @@ use serde_json::json;
 
 use crate::support::backend::{Backend, Exchange, Then};
 use crate::support::http::{Answer, curl};
-use crate::support::{announce, output_of};
 use crate::support::portolan::Portolan;
 use crate::support::tls::{Client, Session};
+use crate::support::{announce, output_of};
 
 const HOST: &str = "clients.test";
 const MIB: usize = 1 << 20;
@@ -307,12 +307,16 @@ fn ten_thousand_idle_connections_are_held_and_all_others_served() {
         let (after, _) = resident(&portolan);
         let each = after.saturating_sub(before) / count;
         let kind = if tls { "TLS" } else { "plain" };
-        announce(&format!("{count} idle {kind} connections: {:.1} KiB each", each as f64 / 1024.0);
+        announce(&format!("{count} idle {kind} connections: {:.1} KiB each", each as f64 / 1024.0));
         assert!(each < if tls { 96 } else { 48 } * 1024, "{each} bytes an idle {kind} connection");
         before = after;
     }
     let (now, _) = resident(&portolan);
-    announce(&format!("resident: {:.1} MiB before, {:.1} with all of them", first as f64 / MIB as f64, now as f64 / MIB as f64));
+    announce(&format!(
+        "resident: {:.1} MiB before, {:.1} with all of them",
+        first as f64 / MIB as f64,
+        now as f64 / MIB as f64
+    ));
     for way in WAYS {
         assert_eq!(ask(&portolan, way, "/", &[]).body, "here", "beside idle ones, {way:?}");
     }

@@ -1,6 +1,6 @@
 //! What the raw cases of h1 and h2 share: who decides, and what the endpoint must have received.
 
-use crate::support::recorder::Received;
+use crate::support::recorder::{Received, Recorder};
 
 /// Who decides it: Portolan, at the place named, or the library below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +34,26 @@ pub struct Request {
 pub const GET: Request = Request { line: "GET / HTTP/1.1", has: &[], lacks: &[], body: "", trailers: &[] };
 pub const POST: Request = Request { line: "POST / HTTP/1.1", ..GET };
 
+/// The end of a case: what was answered, that the proxy answered afterwards, and what the endpoint received.
+pub fn conclude(
+    seen: &Seen,
+    recorder: &Recorder,
+    answered: Result<(), String>,
+    after: Result<(), String>,
+) -> Result<(), String> {
+    let received = recorder.take();
+    answered.map_err(|why| format!("{why}; the endpoint received {received:#?}"))?;
+    after.map_err(|why| format!("afterwards: {why}"))?;
+    compare(seen, &received)
+}
+
+/// All that failed at once.
+pub fn report(cases: usize, failures: &[String]) {
+    assert!(failures.is_empty(), "{} of {cases} cases:\n{}", failures.len(), failures.join("\n"));
+}
+
 /// What the endpoint received is what the case says, and nothing besides.
-pub fn compare(seen: &Seen, received: &[Received]) -> Result<(), String> {
+fn compare(seen: &Seen, received: &[Received]) -> Result<(), String> {
     let wrong = |why: &str| Err(format!("{why}; the endpoint received {received:#?}"));
     if received.iter().any(|request| request.fault.is_some()) {
         return wrong("a request that could be read in two ways");

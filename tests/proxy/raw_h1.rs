@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::raw::{By, GET, POST, Request, Seen, compare};
+use super::raw::{By, GET, POST, Request, Seen, conclude, report};
 use crate::support::portolan::Portolan;
 use crate::support::recorder::{OK, Recorder, Reply, SENTINEL};
 use crate::support::wait::eventually;
@@ -156,7 +156,7 @@ fn run(cases: &[Case]) {
             }
         }
     }
-    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    report(cases.len(), &failures);
 }
 
 fn check(case: &Case, recorder: &Recorder, to: SocketAddr) -> Result<(), String> {
@@ -175,10 +175,7 @@ fn check(case: &Case, recorder: &Recorder, to: SocketAddr) -> Result<(), String>
     if matches!(case.seen, Seen::Cut) {
         eventually(case.name, || Some(recorder.received()).filter(|all| !all.is_empty()).ok_or("nothing yet"));
     }
-    let received = recorder.take();
-    answered.map_err(|why| format!("{why}; the endpoint received {received:#?}"))?;
-    after.map_err(|why| format!("afterwards: {why}"))?;
-    compare(&case.seen, &received)
+    conclude(&case.seen, recorder, answered, after)
 }
 
 fn connect(to: SocketAddr) -> io::Result<TcpStream> {

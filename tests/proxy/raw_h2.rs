@@ -12,7 +12,7 @@ mod protocol;
 
 use serde_json::json;
 
-use super::raw::{By, GET, POST, Request, Seen, compare};
+use super::raw::{By, GET, POST, Request, Seen, conclude, report};
 use crate::support::frames::{DATA, END_HEADERS, END_STREAM, Frames, HEADERS, Stream, frame};
 use crate::support::hpack::block;
 use crate::support::portolan::Portolan;
@@ -178,7 +178,7 @@ fn run(cases: &[Case]) {
             failures.push(format!("{} ({}, {:?}): {why}", case.name, case.clause, case.by));
         }
     }
-    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    report(cases.len(), &failures);
 }
 
 fn check(case: &Case, recorder: &Recorder, mut frames: Frames, again: impl Fn() -> Frames) -> Result<(), String> {
@@ -190,10 +190,7 @@ fn check(case: &Case, recorder: &Recorder, mut frames: Frames, again: impl Fn() 
     }
     // Over a connection of its own, so that whatever the case's brought about has happened by now.
     let after = sentinel(&mut again());
-    let received = recorder.take();
-    answered.map_err(|why| format!("{why}; the endpoint received {received:#?}"))?;
-    after.map_err(|why| format!("afterwards: {why}"))?;
-    compare(&case.seen, &received)
+    conclude(&case.seen, recorder, answered, after)
 }
 
 fn outcomes(case: &Case, frames: &mut Frames) -> Result<(), String> {
