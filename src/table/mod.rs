@@ -85,13 +85,16 @@ pub struct TableListener {
 }
 
 /// A route with the upstream that answers for it. Kept by streams that outlive their table.
+///
+/// What every request reads stands together at the beginning.
 #[derive(Debug, PartialEq)]
+#[repr(C)]
 pub struct RouteEntry {
-    pub id: ObjectId,
-    /// The id as reports and logs show it.
-    pub label: Arc<str>,
     pub action: RouteAction,
     pub middlewares: Vec<Middleware>,
+    /// The id as reports and logs show it.
+    pub label: Arc<str>,
+    pub id: ObjectId,
 }
 
 #[derive(Debug, PartialEq)]

@@ -32,9 +32,9 @@ pub struct Upstream {
     pub members: Vec<Member>,
     /// Indexes of the members that new requests may go to.
     candidates: SmallVec<[u32; 4]>,
-    pub traffic: Traffic,
+    cookies: Option<Box<Cookies>>,
     balancer: Balancer,
-    cookies: Option<Cookies>,
+    pub traffic: Traffic,
     pub services: Vec<ObjectId>,
     /// The services as reports and logs show them.
     pub label: Arc<str>,
@@ -107,7 +107,7 @@ impl Upstream {
         Arc::new(Upstream {
             label: services.iter().map(ObjectId::to_string).collect::<Vec<_>>().join("+").into(),
             balancer: Balancer::new(&traffic.balance, &members, &candidates),
-            cookies: traffic.sticky.as_ref().map(|sticky| Cookies::new(sticky, sticky_key, &members)),
+            cookies: traffic.sticky.as_ref().map(|sticky| Box::new(Cookies::new(sticky, sticky_key, &members))),
             services: services.to_vec(),
             traffic,
             members,
