@@ -72,6 +72,13 @@ impl RequestBody {
         }
         self
     }
+
+    /// It goes to an h2 endpoint, whatever it was meant for before.
+    pub fn passing_in_h2(&mut self) {
+        if let Some(coming) = &mut self.0 {
+            coming.trailers.passing = Passing::Unforged;
+        }
+    }
 }
 
 impl Body for RequestBody {
