@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use futures_util::future::Either;
 use http::{Request, Response};
-use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -155,7 +154,7 @@ async fn send(
     slot: &Rc<Slot>,
     mut connection: Connected,
     kept: bool,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     limits: &Limits<'_>,
     departure: &impl Fn(Sent) -> Departure,
 ) -> Outcome {
@@ -167,7 +166,7 @@ async fn send(
             (Either::Left(exclusive.sender.try_send_request(request)), again)
         }
         Connected::H2(place) => {
-            let again = Again::Kept(copy(&request));
+            let again = Again::Kept(Some(copy(&mut request)));
             (Either::Right(place.send(request, limits.trailers)), again)
         }
     };
@@ -256,7 +255,7 @@ impl Again {
     fn request(&mut self) -> Option<Request<RequestBody>> {
         match self {
             Again::Traced { trace, .. } => trace.request(),
-            Again::Kept(request) => request.take(),
+            Again::Kept(request) => request.take().filter(|request| request.body().is_whole()),
         }
     }
 
@@ -270,16 +269,13 @@ impl Again {
     }
 }
 
-/// The same request, where it has no body.
-fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !request.body().is_end_stream() {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::empty());
+/// The same request once more.
+fn copy(request: &mut Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(request.body_mut().keep());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    copy
 }
 
 /// The endpoint says that it has done nothing: the stream is refused, or above the last one that it takes before it

@@ -35,7 +35,7 @@ use super::limits::within;
 use super::target::Target;
 use super::trailers::{self, Passing, TrailerGate};
 use super::worker::{Generation, LiveRoute};
-use super::{fields, framing};
+use super::{fields, framing, grpc};
 
 const PORTOLAN_REASON: HeaderName = HeaderName::from_static("portolan-reason");
 
@@ -291,6 +291,7 @@ async fn send(
 
 /// Portolan's own answer, with its reason.
 fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
+    let received = matches!(answer, Answer::Received);
     let (status, mut headers, content) = match answer {
         Answer::Refuse(error) => {
             let ProxyError { kind, detail } = error;
@@ -335,6 +336,13 @@ fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>)
             }
             (status, headers, Bytes::new())
         }
+    };
+    let (status, content) = match exchange.grpc && !received {
+        true => {
+            let reason = exchange.reason.filter(|_| headers.contains_key(PORTOLAN_REASON));
+            (grpc::shape(status, reason, &mut headers), Bytes::new())
+        }
+        false => (status, content),
     };
     exchange.status = status;
     if !content.is_empty() {
