@@ -1,14 +1,14 @@
 //! gRPC end to end, by gRPC's own library at both ends: h2 over TLS from the client, h2c to the endpoint.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::backend::nobody;
-use crate::support::port::free_port;
+use crate::support::peer::{Peer as Slow, Speaks};
 use crate::support::portolan::{Portolan, lay_over};
 use crate::support::run;
 
@@ -72,12 +72,7 @@ fn play(portolan: &Portolan, scenario: &str, host: &str) {
     let mut client = Command::new(python());
     client.arg(script()).args([scenario, &portolan.https.to_string(), host]).arg(portolan.root());
     let output = run(&mut client);
-    assert!(
-        output.status.success(),
-        "{scenario}:\n{}\n{}",
-        String::from_utf8_lossy(&output.stderr),
-        portolan.log()
-    );
+    assert!(output.status.success(), "{scenario}:\n{}\n{}", String::from_utf8_lossy(&output.stderr), portolan.log());
 }
 
 /// A scenario against an endpoint of its own.
@@ -136,19 +131,8 @@ fn portolans_own_answers_are_grpcs() {
 }
 
 #[test]
-fn an_endpoint_that_says_nothing_is_a_deadline_of_its_own() {
-    // Takes connections and answers nothing: not even SETTINGS.
-    let silent = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
-    let peer = Peer::start();
-    let portolan = serving(&peer.url(), json!({ "timeouts": { "response_header": "1s" } }));
-    drop(silent);
-    play(&portolan, "metadata", HOST);
-    let answer = portolan
-        .curl(
-            &format!("https://{HOST}/portolan.test.Peer/Unary"),
-            // A message of which only the beginning comes: the call waits for the rest.
-            &["--http2", "-H", "content-type: application/grpc", "-H", "te: trailers", "--data-binary", "\u{1}"],
-        )
-        .unwrap();
-    assert_eq!(answer.status, 200, "{answer:?}");
+fn an_endpoint_that_is_late_is_a_deadline() {
+    let peer = Slow::start(Speaks { pause: Duration::from_secs(60), ..Speaks::default() });
+    let portolan = serving(&peer.url("h2c"), json!({ "timeouts": { "response_header": "300ms" } }));
+    play(&portolan, "late", HOST);
 }
