@@ -37,6 +37,7 @@ pub struct Coming {
     pace: Option<Pace>,
     trailers: TrailerGate,
     upload: Rc<Upload>,
+    settled: bool,
 }
 
 /// Why a request's body breaks off.
@@ -68,6 +69,7 @@ impl RequestBody {
             pace: limits.body_rate.map(|rate| Pace::new(rate.0, timeouts.body.0)),
             trailers: TrailerGate::new(Passing::None, worker),
             upload,
+            settled: false,
         }))
     }
 
@@ -154,6 +156,14 @@ impl Coming {
         self.inner.size_hint()
     }
 
+    /// To be asked by whoever keeps a body longer than it is read: the time for an answer begins with its end.
+    pub fn settle(&mut self) {
+        if !self.settled && (self.ended || self.inner.is_end_stream()) {
+            self.settled = true;
+            self.upload.over(true);
+        }
+    }
+
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let mut frame = match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(frame) => frame,
@@ -197,7 +207,9 @@ impl Coming {
 
 impl Drop for Coming {
     fn drop(&mut self) {
-        self.upload.over(self.ended || self.inner.is_end_stream());
+        if !self.settled {
+            self.upload.over(self.ended || self.inner.is_end_stream());
+        }
     }
 }
 

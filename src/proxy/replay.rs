@@ -83,6 +83,7 @@ impl Body for Kept {
             return Poll::Ready(None);
         }
         let polled = keeping.coming.poll_frame(cx);
+        keeping.coming.settle();
         match &polled {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(frame))) => {

@@ -214,12 +214,18 @@ fn the_right_name_is_configured_or_the_endpoints_own() {
 #[test]
 fn tls_is_never_left_out() {
     let pki = Pki::new();
-    let backend = Backend::named("plain");
-    for scheme in ["https:", "h2:"] {
-        let portolan = pki.trusting(&backend.url().replace("http:", scheme), json!({}));
+    let plain = Peer::h2c();
+    for scheme in ["https", "h2"] {
+        let portolan = pki.trusting(&plain.url(scheme), json!({}));
         assert_refused(&portolan, &get(&portolan), "EndpointTls", &["no TLS with an endpoint"]);
     }
-    assert!(backend.received().is_empty());
+    assert!(plain.requests().is_empty());
+    // It waits for the end of a line, and so does Portolan for its words.
+    let patient = Backend::named("plain");
+    let url = patient.url().replace("http:", "https:");
+    let portolan = serving(&url, json!({ "timeouts": { "connect": "500ms" } }));
+    assert_eq!(get(&portolan).reason(), Some("ConnectTimeout"));
+    assert!(patient.received().iter().all(|request| request.target != "/p?q=1"));
     // Who cannot be trusted because the bundle is not there is not spoken to at all.
     let peer = Peer::start(Speaks::tls(&pki.pair(), &["h2"]));
     let portolan = serving(&peer.url("https"), json!({ "tls": { "trust": ["missing"] } }));
@@ -475,6 +481,16 @@ fn what_may_have_been_looked_at_is_asked_again_where_twice_is_as_once() {
         let answer = ask(&portolan, "up.test", method, body);
         assert_eq!(answer.status, expected, "{method} {body}: {answer:?}");
         assert_eq!(script.asked.load(Ordering::SeqCst), if expected == 200 { 3 } else { 2 });
+    }
+}
+
+#[test]
+fn the_time_for_an_answer_begins_when_a_body_that_is_kept_is_over() {
+    let peer = Peer::start(Speaks { pause: Duration::from_secs(60), ..Speaks::default() });
+    let portolan = serving(&peer.url("h2c"), json!({ "timeouts": { "response_header": "300ms" } }));
+    for (method, body) in METHODS {
+        let answer = ask(&portolan, "up.test", method, body);
+        assert_eq!((answer.status, answer.reason()), (504, Some("ResponseTimeout")), "{method} {body}");
     }
 }
 
