@@ -13,6 +13,7 @@ pub mod last_good;
 pub mod leaves;
 mod materials;
 pub mod state;
+pub mod trust;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::material::file::FileWatch;
+use crate::material::system_roots::system_roots;
 use crate::model::diagnostic::{Diagnostic, Reason};
 use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
 use crate::model::ledger::Ledger;
@@ -33,6 +35,7 @@ use crate::model::{Origin, diagnostic};
 use crate::provider::Board;
 use crate::proxy::Bound;
 use crate::reconcile::{Desired, Inputs, Outcome, reconcile};
+use crate::table::client_tls::Roots;
 use crate::table::tls::Issuer;
 use crate::table::{Compiled, LiveTable, Materials, StickyKey, compile};
 use crate::telemetry::metrics::Metrics;
@@ -41,6 +44,7 @@ use changes::Findings;
 use leaves::LeafStore;
 use materials::Certificates;
 use state::StateDir;
+use trust::{Refreshed, Trust};
 use view::{CertificateReport, View};
 
 /// What control is given by whoever wires the house.
@@ -85,6 +89,9 @@ pub struct Control {
     sticky_key: StickyKey,
     files: FileWatch,
     certificates: Certificates,
+    /// Read when they are first asked for.
+    system_roots: Option<Result<Roots, String>>,
+    trust: Trust,
     tuning: Tuning,
     desired: Arc<Desired>,
     from_reconcile: Vec<Diagnostic>,
@@ -118,6 +125,8 @@ impl Control {
             sticky_key,
             files: FileWatch::new(),
             certificates: Certificates::default(),
+            system_roots: None,
+            trust: Trust::default(),
             tuning: Tuning::default(),
             desired: Arc::default(),
             from_reconcile: Vec::new(),
@@ -174,13 +183,18 @@ impl Control {
         });
         self.setup.metrics.observe_reconcile(started.elapsed());
         self.from_reconcile = findings;
-        self.lapse = lapse;
 
         let paths = desired.certificates.values().flat_map(|c| [c.cert_file.clone(), c.key_file.clone()]);
-        self.files.set(paths);
-        let (another, findings) =
-            self.certificates.refresh(&desired.certificates, &self.files.current(), Timestamp::now());
+        self.files.set(paths.chain(trust::files(&desired)));
+        let (now, files) = (Timestamp::now(), self.files.current());
+        let (another, findings) = self.certificates.refresh(&desired.certificates, &files, now);
         self.from_material = findings;
+        let Refreshed { changed, findings, next } = self.trust.refresh(&desired, &files, now);
+        self.from_material.extend(findings);
+        let another = another || changed;
+        // A moment later: an end is the last moment at which something is valid.
+        let next = next.map(|next| next.saturating_add(Duration::from_secs(1)).unwrap_or(next));
+        self.lapse = lapse.into_iter().chain(next).min();
 
         let unchanged =
             *self.desired == desired && self.tuning == tuning && !another && self.setup.live.load().generation > 0;
@@ -211,8 +225,15 @@ impl Control {
         });
         let tuned = self.tuning.issuers.iter();
         let issuers = tuned.map(|(name, store)| (name.clone(), store.clone() as Arc<dyn Issuer>)).collect();
+        if self.system_roots.is_none() && trusts_the_system(&self.desired) {
+            self.system_roots = Some(system_roots().map(Roots::new));
+        }
+        let unread = Err("the system's CAs have not been read".to_string());
         let materials = Materials {
+            system_roots: self.system_roots.as_ref().unwrap_or(&unread),
             certificates: &certificates,
+            bundles: &self.trust.bundles,
+            revocations: &self.trust.lists,
             issuers: &issuers,
             default_certificate: default.as_ref(),
             default_issuers: &self.tuning.default_issuers,
@@ -324,6 +345,15 @@ fn silent(provider: Provider, state: &ProviderState) -> Option<Diagnostic> {
     };
     let detail = format!("{why}; {kept}");
     Some(Diagnostic::error(subject, diagnostic::Reason::ProviderUnavailable, Origin::Default, detail))
+}
+
+/// Whether the certificate of any endpoint is checked against the system's CAs.
+fn trusts_the_system(desired: &Desired) -> bool {
+    let mut endpoints = desired.services.values().flat_map(|service| &service.endpoints);
+    endpoints.any(|endpoint| {
+        let named = endpoint.tls.as_ref().is_some_and(|tls| tls.unverified || tls.has_trust());
+        endpoint.scheme.is_secure() && !named
+    })
 }
 
 /// Sleeps until a moment, or for ever.

@@ -60,7 +60,6 @@ fn lowered(document: &Tree) {
     }
     for route in &snapshot.routes {
         assert!(!route.matches.is_empty(), "{route:?} stands nowhere");
-        assert!(route.mtls.is_none() || route.denied.is_some(), "{route:?} names a policy and is open");
     }
     for service in &snapshot.services {
         assert!(
@@ -69,6 +68,7 @@ fn lowered(document: &Tree) {
         );
     }
     twice_spelt(document, &snapshot);
+    policies_stand(document, &snapshot);
     kept(&snapshot);
 }
 
@@ -82,6 +82,19 @@ fn twice_spelt(document: &Tree, snapshot: &Snapshot) {
             let open = snapshot.routes.iter().find(|route| *route.id.name == *entry.key && route.denied.is_none());
             assert!(open.is_none(), "{open:?} has one field in two spellings");
         }
+    }
+}
+
+/// A policy that is named is there, or the route is shut.
+pub(crate) fn policies_stand(document: &Tree, snapshot: &Snapshot) {
+    for entry in document.field("routes").map(Tree::entries).unwrap_or_default() {
+        let named = entry.value.field("mtls").is_some_and(
+            |policy| matches!(&policy.node, Node::Word { text, .. } if !["off", "false"].contains(&text.trim())),
+        );
+        let name = Name::normalised(&entry.key);
+        let mut routes = snapshot.routes.iter().filter(|route| *route.id.name == *name.as_str()).peekable();
+        let stands = routes.peek().is_none() || routes.any(|route| !route.mtls.is_empty() || route.denied.is_some());
+        assert!(!named || stands, "{name} names a policy and is open: {snapshot:?}");
     }
 }
 

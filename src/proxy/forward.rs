@@ -35,7 +35,8 @@ pub struct Forwarded {
     pub cookie: Option<HeaderValue>,
 }
 
-/// `upload` is the request's body on its way in; `deadline` is when the whole exchange must be over; `tls` whether the client's connection is.
+/// `upload` is the request's body on its way in; `deadline` is when the whole exchange must be over; `tls` whether the client's connection is;
+/// `trailers` whether the client takes them.
 pub async fn forward(
     destination: Destination<'_>,
     worker: &Rc<Worker>,
@@ -43,6 +44,7 @@ pub async fn forward(
     upload: &Upload,
     deadline: Option<tokio::time::Instant>,
     tls: bool,
+    trailers: bool,
 ) -> Result<Forwarded, ProxyError> {
     let upstream = destination.upstream();
     let affinity = destination.affinity();
@@ -84,7 +86,8 @@ pub async fn forward(
                 false => Departure::Bear,
             }
         };
-        let limits = Limits { timeouts: &traffic.timeouts, deadline, fresh: at.is_none(), repeatable, upload };
+        let limits =
+            Limits { timeouts: &traffic.timeouts, deadline, fresh: at.is_none(), repeatable, trailers, upload };
         let Failure { kind, error, request: again } = match attempt(&slot, request, &limits, departure).await {
             Outcome::Answered(response, connection) => {
                 let member = at.or_else(|| upstream.members.iter().position(|m| m.endpoint.id == slot.endpoint.id));

@@ -22,13 +22,17 @@ mod forwarded;
 mod framing;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod grpc;
 mod handler;
 mod handshake;
 mod hops;
 mod limits;
 mod manners;
+mod opening;
 mod pool;
+mod replay;
 mod select;
+mod shared;
 mod sockets;
 mod target;
 mod threads;

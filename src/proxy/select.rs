@@ -229,7 +229,7 @@ mod tests {
                 created: Timestamp::UNIX_EPOCH,
                 priority: -(at as i64),
                 middlewares: Vec::new(),
-                policy: None,
+                policies: BTreeSet::new(),
                 action: Action::Deny(Denial::new(Reason::Invalid, "for the test")),
                 claims: vec![Claim { listener: name.clone(), matched, shares: Vec::new() }],
                 part_of: BTreeSet::new(),

@@ -1,7 +1,8 @@
 //! Desired becomes a table. Pure; what did not change is carried over from the previous table.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -11,17 +12,21 @@ use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::host::{HostPattern, parent};
 use crate::model::id::{Name, ObjectId, Source};
 use crate::model::listener::{Listener, Redirect};
-use crate::model::service::{Endpoint, Phase};
-use crate::reconcile::{Action, Claim, Desired, DesiredRoute, HostFacts, Share, standing_rank};
+use crate::model::schema::Scheme;
+use crate::model::service::{Endpoint, Phase, UpstreamTls};
+use crate::reconcile::{Action, Claim, Desired, DesiredRoute, HostFacts, ServiceFacts, Share, standing_rank};
 
 use super::backend::Backend;
 use super::certificate::LoadedCertificate;
+use super::client_tls::{ClientTls, ClientTlsKey, Roots, Trust};
 use super::endpoint::Endpoints;
 use super::host::HostIndex;
 use super::path::{Candidate, PathIndex};
 use super::predicate::Checks;
+use super::revocation::LoadedLists;
 use super::sticky::StickyKey;
 use super::tls::{CertificateSource, Issuer, TlsIndex, TlsKey, TlsKeyed, TlsScope};
+use super::trust::LoadedBundle;
 use super::upstream::{Parts, Upstream};
 use super::{RouteAction, RouteEntry, RouteIndex, Table, TableListener};
 
@@ -30,11 +35,16 @@ use super::{RouteAction, RouteEntry, RouteIndex, Table, TableListener};
 pub struct Materials<'a> {
     /// Configured certificates that could be read. One that could not is absent: who names it gets none.
     pub certificates: &'a BTreeMap<ObjectId, Arc<LoadedCertificate>>,
+    /// Every bundle that policies and services refer to, or why there is none.
+    pub bundles: &'a BTreeMap<ObjectId, Result<Arc<LoadedBundle>, String>>,
+    pub revocations: &'a BTreeMap<ObjectId, Result<Arc<LoadedLists>, String>>,
     pub issuers: &'a BTreeMap<Name, Arc<dyn Issuer>>,
     /// For names that no route claims.
     pub default_certificate: Option<&'a ObjectId>,
     pub default_issuers: &'a [Name],
     pub sticky_key: &'a StickyKey,
+    /// The system's CAs, or why they cannot be had.
+    pub system_roots: &'a Result<Roots, String>,
 }
 
 #[cfg(test)]
@@ -42,10 +52,16 @@ impl Materials<'static> {
     /// Nothing that could be read.
     pub fn none() -> Materials<'static> {
         const CERTIFICATES: &BTreeMap<ObjectId, Arc<LoadedCertificate>> = &BTreeMap::new();
+        const BUNDLES: &BTreeMap<ObjectId, Result<Arc<LoadedBundle>, String>> = &BTreeMap::new();
+        const REVOCATIONS: &BTreeMap<ObjectId, Result<Arc<LoadedLists>, String>> = &BTreeMap::new();
         const ISSUERS: &BTreeMap<Name, Arc<dyn Issuer>> = &BTreeMap::new();
+        const SYSTEM_ROOTS: &Result<Roots, String> = &Err(String::new());
         Materials {
             certificates: CERTIFICATES,
+            bundles: BUNDLES,
+            revocations: REVOCATIONS,
             issuers: ISSUERS,
+            system_roots: SYSTEM_ROOTS,
             default_certificate: None,
             default_issuers: &[],
             sticky_key: &StickyKey([0; 32]),
@@ -67,6 +83,7 @@ pub fn compile(desired: &Desired, materials: Materials<'_>, previous: &Table) ->
         previous,
         routes: Vec::new(),
         endpoints: Endpoints::after(&previous.endpoints),
+        client_tls: HashMap::new(),
         upstreams: HashMap::new(),
         splits: HashMap::new(),
         findings: Vec::new(),
@@ -78,10 +95,11 @@ pub fn compile(desired: &Desired, materials: Materials<'_>, previous: &Table) ->
         let compiled = build.listener(listener, standing.get(name).map_or(&[], Vec::as_slice), &mut keys)?;
         listeners.insert(name.clone(), Arc::new(compiled));
     }
-    let Build { routes, findings, endpoints, upstreams, splits, .. } = build;
+    let Build { routes, findings, endpoints, client_tls, upstreams, splits, .. } = build;
     let upstreams = upstreams.into_iter().map(|(services, upstream)| (services.to_vec(), upstream)).collect();
     let splits = splits.into_iter().map(|(shares, turn)| (shares.to_vec(), turn)).collect();
-    let table = Table { generation: previous.generation + 1, listeners, endpoints, routes, upstreams, splits };
+    let generation = previous.generation + 1;
+    let table = Table { generation, listeners, endpoints, client_tls, routes, upstreams, splits };
     Ok(Compiled { table: Arc::new(table), findings })
 }
 
@@ -99,6 +117,7 @@ struct Build<'d> {
     previous: &'d Table,
     routes: Vec<Arc<RouteEntry>>,
     endpoints: Endpoints,
+    client_tls: HashMap<ClientTlsKey, Arc<ClientTls>>,
     upstreams: HashMap<&'d [ObjectId], Arc<Upstream>>,
     splits: HashMap<&'d [Share], Arc<AtomicUsize>>,
     findings: Vec<Diagnostic>,
@@ -138,9 +157,9 @@ impl<'d> Build<'d> {
     fn backend(&mut self, shares: &'d [Share]) -> Backend {
         if shares.is_empty() {
             // A route that only redirects: who reaches the URL that it leads to finds nobody there.
-            return Backend::new(vec![(self.upstream(&[]), 1)], Arc::default());
+            return Backend::new([(self.upstream(&[]), 1)], Arc::default());
         }
-        let upstreams = shares.iter().map(|share| (self.upstream(&share.services), share.weight)).collect();
+        let upstreams: Vec<_> = shares.iter().map(|share| (self.upstream(&share.services), share.weight)).collect();
         let turn = match shares {
             [_] => Arc::default(),
             _ => {
@@ -157,20 +176,76 @@ impl<'d> Build<'d> {
             return upstream.clone();
         }
         let facts = || services.iter().filter_map(|id| self.desired.services.get(id));
-        let mut endpoints: Vec<Endpoint> = facts().flat_map(|facts| facts.endpoints.iter().cloned()).collect();
-        // An address that is named twice is one endpoint: ready if it is so for anybody.
-        endpoints.sort_by(|a, b| {
-            (a.address, a.phase, Reverse(a.weight), &a.name).cmp(&(b.address, b.phase, Reverse(b.weight), &b.name))
-        });
-        endpoints.dedup_by(|a, b| a.address == b.address);
-        let ready = endpoints.iter().any(|endpoint| endpoint.phase == Phase::Ready);
-        let absent = if ready { None } else { facts().find_map(|facts| facts.absent.clone()) };
+        let mut endpoints: Vec<(Endpoint, Option<Arc<ClientTls>>)> = Vec::new();
+        let mut untrusted = None;
+        for facts in facts() {
+            for endpoint in &facts.endpoints {
+                match self.endpoint_tls(facts, endpoint) {
+                    Ok(tls) => endpoints.push((endpoint.clone(), tls)),
+                    // Never spoken to in another way than was asked for.
+                    Err(why) => untrusted = untrusted.or(Some(Denial::new(Reason::TrustInvalid, why))),
+                }
+            }
+        }
+        // An address that is named twice is one endpoint, ready if it is so for anybody; spoken to in two ways, it is two.
+        fn terms((e, tls): &(Endpoint, Option<Arc<ClientTls>>)) -> (SocketAddr, Scheme, Option<&ClientTlsKey>) {
+            (e.address, e.scheme, tls.as_ref().map(|tls| &tls.key))
+        }
+        let rank = |(e, _): &(Endpoint, _)| (e.phase, Reverse(e.weight));
+        endpoints.sort_by(|a, b| (terms(a), rank(a), &a.0.name).cmp(&(terms(b), rank(b), &b.0.name)));
+        endpoints.dedup_by(|a, b| terms(a) == terms(b));
+        let ready = endpoints.iter().any(|(endpoint, _)| endpoint.phase == Phase::Ready);
+        let absent = if ready { None } else { untrusted.or_else(|| facts().find_map(|facts| facts.absent.clone())) };
         let traffic = facts().next().map(|facts| facts.traffic.clone()).unwrap_or_default();
         let parts = Parts { services, traffic, endpoints, absent, sticky_key: self.materials.sticky_key };
         let previous = self.previous.upstreams.get(services);
         let upstream = Upstream::new(parts, &mut self.endpoints, &self.previous.endpoints, previous);
         self.upstreams.insert(services, upstream.clone());
         upstream
+    }
+
+    /// The TLS of an endpoint that has any, or why it cannot be had.
+    fn endpoint_tls(&mut self, facts: &ServiceFacts, endpoint: &Endpoint) -> Result<Option<Arc<ClientTls>>, String> {
+        if !endpoint.scheme.is_secure() {
+            return Ok(None);
+        }
+        let default = UpstreamTls::default();
+        let tls = endpoint.tls.as_deref().unwrap_or(&default);
+        let trust = self.trust(facts, tls)?;
+        let key = ClientTlsKey::new(endpoint.scheme, tls.server_name.clone(), &trust);
+        if let Some(known) = self.client_tls.get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        let made = match self.previous.client_tls.get(&key) {
+            Some(before) => before.clone(),
+            None => Arc::new(ClientTls::new(key.clone(), &trust)?),
+        };
+        self.client_tls.insert(key, made.clone());
+        Ok(Some(made))
+    }
+
+    fn trust(&self, facts: &ServiceFacts, tls: &UpstreamTls) -> Result<Trust, String> {
+        let UpstreamTls { server_name: _, trust, issuer, unverified } = tls;
+        if *unverified {
+            return Ok(Trust::Unverified);
+        }
+        if !tls.has_trust() {
+            return self.materials.system_roots.clone().map(Trust::Roots);
+        }
+        let mut roots = Vec::new();
+        if let Some(name) = issuer {
+            let issuer = self.materials.issuers.get(name).ok_or_else(|| format!("there is no issuer \"{name}\""))?;
+            roots.extend(issuer.roots());
+        }
+        for reference in trust {
+            let bundle = facts.trusted.get(reference).and_then(|id| self.materials.bundles.get(id));
+            match bundle {
+                Some(Ok(bundle)) => roots.extend(bundle.anchors.iter().map(|anchor| anchor.der.clone())),
+                Some(Err(why)) => return Err(format!("the bundle \"{reference}\" cannot be used: {why}")),
+                None => return Err(format!("there is no bundle \"{reference}\"")),
+            }
+        }
+        Ok(Trust::Roots(Roots::new(roots)))
     }
 
     /// The configs of the previous table, with their sessions and tickets.
@@ -217,7 +292,7 @@ impl<'d> Build<'d> {
             for (host, claims) in &by_host {
                 let nobody = HostFacts::default();
                 let facts = self.desired.hosts.get(host).unwrap_or(&nobody);
-                let key = TlsKey { policies: facts.tls.policies.clone(), min_version: facts.tls.min_version };
+                let key = TlsKey { policies: BTreeSet::new(), min_version: facts.tls.min_version };
                 let certificate = self.certificate(host, facts, &configured, claims);
                 tls.insert(host, TlsScope { keyed: keyed(key)?, certificate });
             }
@@ -340,7 +415,7 @@ fn entry(desired: &Desired, route: &DesiredRoute, action: RouteAction) -> RouteE
     let compiled: Option<Vec<Middleware>> =
         route.middlewares.iter().map(|id| desired.middlewares.get(id).and_then(Middleware::compile)).collect();
     // A policy that is named is enforced or the route is closed: this is the last place where it could be lost.
-    let (middlewares, action) = match (compiled, action, &route.policy) {
+    let (middlewares, action) = match (compiled, action, route.policies.first()) {
         (Some(middlewares), RouteAction::Forward(backend), None) => (middlewares, RouteAction::Forward(backend)),
         (_, RouteAction::Deny(denial), _) => (Vec::new(), RouteAction::Deny(denial)),
         (_, _, Some(policy)) => {

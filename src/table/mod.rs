@@ -13,18 +13,22 @@ pub mod backend;
 mod balance;
 mod budget;
 pub mod certificate;
+pub mod client_tls;
 mod compile;
+pub mod content;
 pub mod endpoint;
 mod host;
 pub mod live;
 mod path;
 mod predicate;
 mod query;
+pub mod revocation;
 mod row;
 pub mod sticky;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+pub mod trust;
 pub mod upstream;
 
 use std::collections::{BTreeMap, HashMap};
@@ -45,6 +49,7 @@ pub use predicate::RequestView;
 pub use sticky::StickyKey;
 pub use upstream::Upstream;
 
+use client_tls::{ClientTls, ClientTlsKey};
 use endpoint::Endpoints;
 use host::HostIndex;
 use tls::{Issuer, TlsIndex, TlsScope};
@@ -53,12 +58,20 @@ use tls::{Issuer, TlsIndex, TlsScope};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteIndex(u32);
 
+impl RouteIndex {
+    /// Among [`Table::routes`].
+    pub fn position(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// What requests are answered from.
 #[derive(Debug)]
 pub struct Table {
     pub generation: u64,
     pub listeners: BTreeMap<Name, Arc<TableListener>>,
     pub endpoints: Endpoints,
+    client_tls: HashMap<ClientTlsKey, Arc<ClientTls>>,
     routes: Vec<Arc<RouteEntry>>,
     upstreams: HashMap<Vec<ObjectId>, Arc<Upstream>>,
     /// The turns of splits, by what is split.
@@ -78,13 +91,16 @@ pub struct TableListener {
 }
 
 /// A route with the upstream that answers for it. Kept by streams that outlive their table.
+///
+/// What every request reads stands together at the beginning.
 #[derive(Debug, PartialEq)]
+#[repr(C)]
 pub struct RouteEntry {
-    pub id: ObjectId,
-    /// The id as reports and logs show it.
-    pub label: Arc<str>,
     pub action: RouteAction,
     pub middlewares: Vec<Middleware>,
+    /// The id as reports and logs show it.
+    pub label: Arc<str>,
+    pub id: ObjectId,
 }
 
 #[derive(Debug, PartialEq)]
@@ -100,6 +116,7 @@ impl Table {
             generation: 0,
             listeners: BTreeMap::new(),
             endpoints: Endpoints::default(),
+            client_tls: HashMap::new(),
             routes: Vec::new(),
             upstreams: HashMap::new(),
             splits: HashMap::new(),
@@ -112,7 +129,7 @@ impl Table {
     }
 
     pub fn route(&self, index: RouteIndex) -> &Arc<RouteEntry> {
-        &self.routes[index.0 as usize]
+        &self.routes[index.position()]
     }
 
     pub fn routes(&self) -> &[Arc<RouteEntry>] {

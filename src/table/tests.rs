@@ -176,7 +176,7 @@ fn desired(routes: &[Written], holds: &[Hold]) -> Desired {
             created: Timestamp::from_second(route.created).expect("a time"),
             priority: route.priority,
             middlewares: Vec::new(),
-            policy: None,
+            policies: BTreeSet::new(),
             action: Action::Deny(Denial::new(Reason::Invalid, "for the test")),
             claims: matches.into_iter().map(claim).collect(),
             part_of: BTreeSet::new(),

@@ -6,6 +6,7 @@ mod balancing;
 mod clients;
 mod departures;
 mod files;
+mod grpc;
 mod headers;
 mod life;
 mod limits;
@@ -25,6 +26,7 @@ mod settings;
 mod state;
 mod swap;
 mod tls;
+mod upstream;
 mod watch;
 
 /// Renamed into place, as the file provider wants it; `routes.json` in a directory of its own.
