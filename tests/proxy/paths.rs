@@ -141,6 +141,8 @@ fn what_a_lenient_endpoint_would_read_as_another_route_is_refused() {
         "/admin/..;/x",
         "/admin%2fx",
         "/admin/..%2fx",
+        // An endpoint that decodes and leaves dots alone is below /admin here, though all others end at /x.
+        "/admin%2f..%2fx",
     ] {
         site.assert_refused(target, "AmbiguousPath");
     }
@@ -153,7 +155,6 @@ fn the_same_spellings_pass_where_they_lead_nowhere_else() {
     for (target, name) in [
         ("/x/..;/y", "site"),
         ("/x%2f..%2fy", "site"),
-        ("/admin%2f..%2fx", "site"),
         ("//x", "site"),
         ("/x;y=1/admin", "site"),
         ("/admin//x", "admin"),
