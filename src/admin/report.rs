@@ -240,6 +240,7 @@ mod tests {
         let service = ServiceFacts {
             origin: Origin::Default,
             endpoints: endpoints.iter().map(|address| Endpoint::new(address.parse().unwrap(), "shop-web-1")).collect(),
+            names: Vec::new(),
             traffic: Default::default(),
             absent: endpoints.is_empty().then(|| Denial::new(Reason::NoNetwork, "no network is shared")),
         };

@@ -1,3 +1,4 @@
-//! What routes and policies are made of, as it changes: files today, URLs and names in DNS later.
+//! What routes and policies are made of, as it changes: files and names in DNS today, URLs later.
 
+pub mod dns;
 pub mod file;

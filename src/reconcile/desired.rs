@@ -13,7 +13,7 @@ use crate::model::listener::Listener;
 use crate::model::middleware::MiddlewareKind;
 use crate::model::route::RouteMatch;
 use crate::model::schema::TlsVersion;
-use crate::model::service::{Endpoint, Service, Traffic};
+use crate::model::service::{Endpoint, NamedEndpoint, Service, Traffic};
 
 use super::contend::United;
 use super::holders::Held;
@@ -80,6 +80,8 @@ impl Claim {
 pub struct ServiceFacts {
     pub origin: Origin,
     pub endpoints: Vec<Endpoint>,
+    /// Whose addresses control fills in among the endpoints.
+    pub names: Vec<NamedEndpoint>,
     pub traffic: Traffic,
     pub absent: Option<Denial>,
 }
@@ -146,8 +148,8 @@ pub(super) fn assemble(
         services: services
             .into_iter()
             .map(|(id, service)| {
-                let Service { origin, endpoints, traffic, absent, .. } = service;
-                (id, ServiceFacts { origin, endpoints, traffic, absent })
+                let Service { origin, endpoints, names, traffic, absent, .. } = service;
+                (id, ServiceFacts { origin, endpoints, names, traffic, absent })
             })
             .collect(),
         middlewares: middlewares
