@@ -1,10 +1,14 @@
 //! How it is found out whether an endpoint answers: a check that asks it, and what its failures of requests say.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::id::ObjectId;
 use super::units::Span;
 
 /// An endpoint is asked at an interval, whether anybody wants anything of it or not.
@@ -84,5 +88,49 @@ impl Ejection {
 impl Default for Ejection {
     fn default() -> Self {
         Ejection { failures: 5, status: Vec::new(), time: Span::seconds(10), most_percent: 50 }
+    }
+}
+
+/// What a check asks, of whom.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    pub address: SocketAddr,
+    /// The `Host` field.
+    pub host: Arc<str>,
+    pub ask: Ask,
+}
+
+/// What is known of endpoints beside what their provider says, by service and by address and name. A service without a
+/// check and without an ejection has none.
+pub type Verdicts = BTreeMap<ObjectId, BTreeMap<(SocketAddr, Arc<str>), Verdict>>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    pub state: HealthState,
+    /// Whether requests go there, if its provider says that it is ready.
+    pub open: bool,
+    pub since: Timestamp,
+    pub why: Option<Arc<str>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthState {
+    /// Its check passes.
+    Healthy,
+    /// Its check has not come to an end yet.
+    Unchecked,
+    Unhealthy,
+    Ejected,
+}
+
+impl HealthState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HealthState::Healthy => "healthy",
+            HealthState::Unchecked => "unchecked",
+            HealthState::Unhealthy => "unhealthy",
+            HealthState::Ejected => "ejected",
+        }
     }
 }

@@ -263,6 +263,7 @@ fn printed(path: &Path, reversed: bool) -> String {
     let issuers = BTreeMap::new();
     let certificates = BTreeMap::new();
     let materials = Materials {
+        verdicts: &Default::default(),
         certificates: &certificates,
         issuers: &issuers,
         default_certificate: None,

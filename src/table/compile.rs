@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicUsize;
 use crate::middleware::Middleware;
 use crate::model::certificate::LeafName;
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
+use crate::model::health::Verdicts;
 use crate::model::host::{HostPattern, parent};
 use crate::model::id::{Name, ObjectId, Source};
 use crate::model::listener::{Listener, Redirect};
@@ -35,6 +36,8 @@ pub struct Materials<'a> {
     pub default_certificate: Option<&'a ObjectId>,
     pub default_issuers: &'a [Name],
     pub sticky_key: &'a StickyKey,
+    /// What checks and ejections say of endpoints.
+    pub verdicts: &'a Verdicts,
 }
 
 #[derive(Debug)]
@@ -140,17 +143,7 @@ impl<'d> Build<'d> {
         if let Some(upstream) = self.upstreams.get(services) {
             return upstream.clone();
         }
-        let facts = || services.iter().filter_map(|id| self.desired.services.get(id));
-        let mut endpoints: Vec<Endpoint> = facts().flat_map(|facts| facts.endpoints.iter().cloned()).collect();
-        // An address that is named twice is one endpoint: ready if it is so for anybody.
-        endpoints.sort_by(|a, b| {
-            (a.address, a.phase, Reverse(a.weight), &a.name).cmp(&(b.address, b.phase, Reverse(b.weight), &b.name))
-        });
-        endpoints.dedup_by(|a, b| a.address == b.address);
-        let ready = endpoints.iter().any(|endpoint| endpoint.phase == Phase::Ready);
-        let absent = if ready { None } else { facts().find_map(|facts| facts.absent.clone()) };
-        let traffic = facts().next().map(|facts| facts.traffic.clone()).unwrap_or_default();
-        let parts = Parts { services, traffic, endpoints, absent, sticky_key: self.materials.sticky_key };
+        let parts = parts(self.desired, &self.materials, services);
         let previous = self.previous.upstreams.get(services);
         let upstream = Upstream::new(parts, &mut self.endpoints, &self.previous.endpoints, previous);
         self.upstreams.insert(services, upstream.clone());
@@ -314,6 +307,35 @@ impl<'d> Build<'d> {
         }
         CertificateSource::Issued { name, issuers }
     }
+}
+
+/// What the union of several services is made of.
+pub(super) fn parts<'a>(desired: &Desired, materials: &Materials<'a>, services: &'a [ObjectId]) -> Parts<'a> {
+    let facts = || services.iter().filter_map(|id| Some((id, desired.services.get(id)?)));
+    let mut shut = None;
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for (id, facts) in facts() {
+        let verdicts = materials.verdicts.get(id);
+        endpoints.extend(facts.endpoints.iter().cloned().map(|mut endpoint| {
+            let verdict = verdicts.and_then(|of| of.get(&(endpoint.address, endpoint.name.clone())));
+            if let Some(verdict) = verdict.filter(|verdict| !verdict.open && endpoint.phase == Phase::Ready) {
+                endpoint.phase = Phase::Unhealthy;
+                shut = shut.take().or_else(|| verdict.why.clone());
+            }
+            endpoint
+        }));
+    }
+    // An address that is named twice is one endpoint: ready if it is so for anybody.
+    endpoints.sort_by(|a, b| {
+        (a.address, a.phase, Reverse(a.weight), &a.name).cmp(&(b.address, b.phase, Reverse(b.weight), &b.name))
+    });
+    endpoints.dedup_by(|a, b| a.address == b.address);
+    let ready = endpoints.iter().any(|endpoint| endpoint.phase == Phase::Ready);
+    let checked = || Some(Denial::new(Reason::NotReady, format!("the health checks fail: {}", shut.as_deref()?)));
+    let absent =
+        if ready { None } else { facts().find_map(|(_, facts)| facts.absent.clone()).or_else(checked) };
+    let traffic = facts().next().map(|(_, facts)| facts.traffic.clone()).unwrap_or_default();
+    Parts { services, traffic, endpoints, absent, sticky_key: materials.sticky_key }
 }
 
 fn issuers(materials: &Materials<'_>, names: &[Name]) -> Vec<Arc<dyn Issuer>> {

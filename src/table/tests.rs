@@ -314,6 +314,7 @@ thread_local! {
 fn compiled(desired: &Desired) -> Arc<Table> {
     let (certificates, issuers) = (BTreeMap::new(), BTreeMap::new());
     let materials = Materials {
+        verdicts: &Default::default(),
         certificates: &certificates,
         issuers: &issuers,
         default_certificate: None,
