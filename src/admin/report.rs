@@ -222,9 +222,7 @@ fn sorted(values: impl Iterator<Item = String>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        HostPattern, Kind, Name, Origin, PathMatch, Provider, RouteMatch, Source, Term, Test,
-    };
+    use crate::model::{HostPattern, Kind, Name, Origin, PathMatch, Provider, RouteMatch, Source, Term, Test};
     use crate::reconcile::Share;
 
     fn source() -> Source {
@@ -314,11 +312,17 @@ mod tests {
         let place = ("10.0.0.1:80".parse().unwrap(), "shop-web-1".into());
         let verdicts = BTreeMap::from([(id(Kind::Service, "web"), BTreeMap::from([(place, verdict)]))]);
         let ejected = serde_json::to_value(services(&desired, &verdicts)).unwrap()[0]["endpoints"][0].clone();
-        assert_eq!((&ejected["state"], &ejected["open"], &ejected["why"]), (&"ejected".into(), &true.into(), &"it failed".into()));
+        assert_eq!(
+            (&ejected["state"], &ejected["open"], &ejected["why"]),
+            (&"ejected".into(), &true.into(), &"it failed".into())
+        );
         assert_eq!(ejected["since"], "1970-01-01T00:00:07Z");
 
         let report = serde_json::to_value(services(&desired, &Verdicts::new())).unwrap();
-        assert_eq!((&report[0]["endpoints"][0]["open"], &report[0]["endpoints"][1]["open"]), (&true.into(), &false.into()));
+        assert_eq!(
+            (&report[0]["endpoints"][0]["open"], &report[0]["endpoints"][1]["open"]),
+            (&true.into(), &false.into())
+        );
         assert_eq!(report[0]["endpoints"][0]["weight"], 1);
         assert_eq!(report[0]["endpoints"][0]["state"], "ready");
         assert_eq!(report[0]["endpoints"][1]["address"], "10.0.0.2:80");

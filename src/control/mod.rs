@@ -279,7 +279,9 @@ impl Control {
             if trouble.connect {
                 let services = trouble.upstream.services.iter().filter_map(|id| self.desired.services.get(id));
                 let names = services.flat_map(|facts| &facts.names);
-                names.filter(|named| named.url == trouble.endpoint.name).for_each(|named| self.names.again(&named.host));
+                names
+                    .filter(|named| named.url == trouble.endpoint.name)
+                    .for_each(|named| self.names.again(&named.host));
             }
             ejected |= self.health.trouble(&self.desired, &trouble);
             next = self.setup.troubles.try_recv().ok();
@@ -398,19 +400,22 @@ impl Control {
         if let Some((provider, _)) = board.iter().find(|(_, state)| state.snapshot().is_none()) {
             return Some(format!("provider {provider} has not answered yet"));
         }
-        self.desired.listeners.iter().find_map(|(name, listener)| {
-            let sockets = self.sockets.get(name);
-            if let Some(why) = sockets.and_then(|sockets| sockets.failed.values().next()) {
-                return Some(format!("listener {name}: {why}"));
-            }
-            let open = |sockets: &Sockets| sockets.open.values().filter(|at| **at == listener.address).count();
-            let all = sockets.is_some_and(|sockets| open(sockets) >= self.setup.workers);
-            (!all).then(|| format!("listener {name} is being opened"))
-        })
-        .or_else(|| {
-            let name = names::pending(&self.desired, self.names.current())?;
-            Some(format!("the name {name} is being looked up"))
-        })
+        self.desired
+            .listeners
+            .iter()
+            .find_map(|(name, listener)| {
+                let sockets = self.sockets.get(name);
+                if let Some(why) = sockets.and_then(|sockets| sockets.failed.values().next()) {
+                    return Some(format!("listener {name}: {why}"));
+                }
+                let open = |sockets: &Sockets| sockets.open.values().filter(|at| **at == listener.address).count();
+                let all = sockets.is_some_and(|sockets| open(sockets) >= self.setup.workers);
+                (!all).then(|| format!("listener {name} is being opened"))
+            })
+            .or_else(|| {
+                let name = names::pending(&self.desired, self.names.current())?;
+                Some(format!("the name {name} is being looked up"))
+            })
     }
 }
 

@@ -332,8 +332,7 @@ pub(super) fn parts<'a>(desired: &Desired, materials: &Materials<'a>, services: 
     endpoints.dedup_by(|a, b| a.address == b.address);
     let ready = endpoints.iter().any(|endpoint| endpoint.phase == Phase::Ready);
     let checked = || Some(Denial::new(Reason::NotReady, format!("the health checks fail: {}", shut.as_deref()?)));
-    let absent =
-        if ready { None } else { facts().find_map(|(_, facts)| facts.absent.clone()).or_else(checked) };
+    let absent = if ready { None } else { facts().find_map(|(_, facts)| facts.absent.clone()).or_else(checked) };
     let traffic = facts().next().map(|(_, facts)| facts.traffic.clone()).unwrap_or_default();
     Parts { services, traffic, endpoints, absent, sticky_key: materials.sticky_key }
 }

@@ -83,7 +83,10 @@ mod tests {
         assert_eq!(hear(4, true), None);
         let back = hear(5, true).expect("two in a row");
         assert_eq!((back.state, back.since, back.why.as_deref()), (HealthState::Healthy, at(5), None));
-        assert_eq!([hear(6, false), hear(7, false), hear(8, true), hear(9, false), hear(10, false)], [const { None }; 5]);
+        assert_eq!(
+            [hear(6, false), hear(7, false), hear(8, true), hear(9, false), hear(10, false)],
+            [const { None }; 5]
+        );
         assert_eq!(hear(11, false).map(|tally| tally.state), Some(HealthState::Unhealthy));
     }
 

@@ -67,13 +67,7 @@ impl NameWatch {
     /// Watches nothing yet.
     pub fn new() -> NameWatch {
         let (tell, news) = unbounded_channel();
-        NameWatch {
-            names: BTreeMap::new(),
-            answers: BTreeMap::new(),
-            resolver: Arc::default(),
-            news,
-            tell,
-        }
+        NameWatch { names: BTreeMap::new(), answers: BTreeMap::new(), resolver: Arc::default(), news, tell }
     }
 
     /// From now on these names and no others. What is known of those that stay is kept.

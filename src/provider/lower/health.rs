@@ -14,32 +14,35 @@ use super::reading::Reading;
 /// Whoever writes a label must not make the proxy a load generator.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-pub(super) fn health(reading: &mut Reading<'_, ServiceSpec>, spec: &HealthSpec) -> HealthCheck {
+/// `None` where something is wrong with it: nobody is asked by a check that cannot be read.
+pub(super) fn health(reading: &mut Reading<'_, ServiceSpec>, spec: &HealthSpec) -> Option<HealthCheck> {
     let HealthSpec { path, port, host, interval, timeout, status, healthy, unhealthy } = spec;
+    let before = reading.faults.len();
     if *port == Some(0) {
-        reading.invalid("health", "port: 0 is no port");
+        reading.invalid("health.port", "0 is no port");
     }
-    for (field, span) in [("interval", interval), ("timeout", timeout)] {
+    for (field, span) in [("health.interval", interval), ("health.timeout", timeout)] {
         if span.is_some_and(|Span(span)| span < SHORTEST) {
-            reading.invalid("health", format!("{field}: at least {}", Span(SHORTEST)));
+            reading.invalid(field, format!("\"{field}\" is at least {}", Span(SHORTEST)));
         }
     }
-    for (field, count) in [("healthy", healthy), ("unhealthy", unhealthy)] {
+    for (field, count) in [("health.healthy", healthy), ("health.unhealthy", unhealthy)] {
         if *count == Some(0) {
-            reading.invalid("health", format!("{field}: at least 1"));
+            reading.invalid(field, format!("\"{field}\" is at least 1"));
         }
     }
     let ask = match path {
         Some(path) => {
             if !path.starts_with('/') || path.parse::<PathAndQuery>().is_err() || path.contains('#') {
-                reading.invalid("health", format!("\"{path}\" is no path; write it like /healthz, percent-encoded"));
+                let detail = format!("\"{path}\" is no path; write it like /healthz, percent-encoded");
+                reading.invalid("health.path", detail);
             }
             if let Some(host) = host
                 && (host.is_empty() || host.contains(['/', ' ', '@']) || HeaderValue::from_str(host).is_err())
             {
-                reading.invalid("health", format!("\"{host}\" is no host"));
+                reading.invalid("health.host", format!("\"{host}\" is no host"));
             }
-            let status = codes(reading, "health", status.as_deref());
+            let status = codes(reading, "health.status", status.as_deref());
             Ask::Get { path: path.as_str().into(), host: host.as_deref().map(Into::into), status }
         }
         None => {
@@ -49,14 +52,15 @@ pub(super) fn health(reading: &mut Reading<'_, ServiceSpec>, spec: &HealthSpec) 
             Ask::Connect
         }
     };
-    HealthCheck {
+    let check = HealthCheck {
         ask,
         port: *port,
         interval: interval.unwrap_or(HealthCheck::INTERVAL),
         timeout: timeout.unwrap_or(HealthCheck::TIMEOUT),
         healthy: healthy.unwrap_or(HealthCheck::HEALTHY),
         unhealthy: unhealthy.unwrap_or(HealthCheck::UNHEALTHY),
-    }
+    };
+    (reading.faults.len() == before && !reading.is_broken("health")).then_some(check)
 }
 
 pub(super) fn ejection(reading: &mut Reading<'_, ServiceSpec>, spec: &EjectionSpec) -> Ejection {
@@ -64,18 +68,18 @@ pub(super) fn ejection(reading: &mut Reading<'_, ServiceSpec>, spec: &EjectionSp
     let default = Ejection::default();
     if time.is_some_and(|Span(time)| time < SHORTEST || time > Ejection::LONGEST.0) {
         let longest = Ejection::LONGEST;
-        reading.invalid("ejection", format!("time: from {} to {longest}", Span(SHORTEST)));
+        reading.invalid("ejection.time", format!("\"ejection.time\" is from {} to {longest}", Span(SHORTEST)));
     }
     let most_percent = share.as_ref().map(|written| {
         let number = written.trim().strip_suffix('%').and_then(|number| number.trim_end().parse::<u32>().ok());
         number.filter(|percent| *percent <= 100).unwrap_or_else(|| {
-            reading.invalid("ejection", format!("\"{written}\" is not a share; write it like 50%, up to 100%"));
+            reading.invalid("ejection.share", format!("\"{written}\" is not a share; write it like 50%, up to 100%"));
             default.most_percent
         })
     });
     Ejection {
         failures: failures.unwrap_or(default.failures),
-        status: codes(reading, "ejection", status.as_deref()),
+        status: codes(reading, "ejection.status", status.as_deref()),
         time: time.unwrap_or(default.time),
         most_percent: most_percent.unwrap_or(default.most_percent),
     }
@@ -84,11 +88,11 @@ pub(super) fn ejection(reading: &mut Reading<'_, ServiceSpec>, spec: &EjectionSp
 fn codes(reading: &mut Reading<'_, ServiceSpec>, field: &str, raw: Option<&[u16]>) -> Vec<u16> {
     let mut codes = raw.unwrap_or_default().to_vec();
     if raw.is_some_and(<[u16]>::is_empty) {
-        reading.invalid(field, "status: the list is empty; leave it out for the default");
+        reading.invalid(field, "the list is empty; leave it out for the default");
     }
     if let Some(wrong) = codes.iter().find(|code| **code < 200 || **code > 599 || StatusCode::from_u16(**code).is_err())
     {
-        reading.invalid(field, format!("status: {wrong} is no final status"));
+        reading.invalid(field, format!("{wrong} is no final status"));
     }
     codes.sort_unstable();
     codes.dedup();
@@ -144,8 +148,7 @@ mod tests {
         assert_eq!(service("balance: random").traffic.ejection, Ejection::default());
         assert_eq!(service("ejection: { failures: 0 }").traffic.ejection.failures, 0);
         let all = "ejection: { failures: 2, status: [504, 502], time: 1s, share: 30% }";
-        let written =
-            Ejection { failures: 2, status: vec![502, 504], time: Span::seconds(1), most_percent: 30 };
+        let written = Ejection { failures: 2, status: vec![502, 504], time: Span::seconds(1), most_percent: 30 };
         assert_eq!(service(all).traffic.ejection, written);
     }
 
@@ -153,6 +156,8 @@ mod tests {
     fn what_cannot_be_checked_closes_the_service() {
         for fields in [
             "health: { path: healthz }",
+            "health: { pth: /healthz }",
+            "health: { path: /, interval: soon }",
             "health: { path: '/a b' }",
             "health: { path: '/a#b' }",
             "health: { path: /, host: 'a b' }",
@@ -172,8 +177,9 @@ mod tests {
             "ejection: { time: 10m }",
             "ejection: { status: [42] }",
         ] {
-            let denied = service(fields).denied;
+            let Service { denied, traffic, .. } = service(fields);
             assert_eq!(denied.map(|denial| denial.reason), Some(Reason::Invalid), "{fields}");
+            assert_eq!(traffic.health, None, "{fields}: a check that is wrong asks nobody");
         }
     }
 
