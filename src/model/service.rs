@@ -79,7 +79,7 @@ pub struct Traffic {
     pub sticky: Option<Sticky>,
     pub retry: Retry,
     pub timeouts: Timeouts,
-    pub health: Option<HealthCheck>,
+    pub health: Option<Arc<HealthCheck>>,
     pub ejection: Ejection,
 }
 

@@ -26,12 +26,7 @@ impl Trouble {
         kind: FailureKind,
         error: &ProxyError,
     ) -> Option<Trouble> {
-        let connect = matches!(error.kind, ErrorKind::EndpointUnreachable | ErrorKind::ConnectTimeout);
-        let broken = matches!(error.kind, ErrorKind::EndpointReset | ErrorKind::ResponseTimeout);
-        // A kept connection may have been closed while nobody looked.
-        if !connect && !broken || kind == (FailureKind::Broken { kept: true }) {
-            return None;
-        }
+        let connect = blame(kind, error.kind)? == Blame::Connect;
         Trouble::counted(endpoint, upstream, connect, || error.detail.as_str().into())
     }
 
@@ -50,5 +45,45 @@ impl Trouble {
         let most = upstream.traffic.ejection.failures;
         let told = connect || (most > 0 && failures >= most);
         told.then(|| Trouble { endpoint: endpoint.clone(), upstream: upstream.clone(), connect, failures, why: why() })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blame {
+    Connect,
+    Answer,
+}
+
+/// `None` where the failure says nothing about the endpoint: a kept connection may have been closed while nobody looked,
+/// and one that departed, or had too little time left, has not failed.
+fn blame(kind: FailureKind, error: ErrorKind) -> Option<Blame> {
+    match error {
+        _ if kind == (FailureKind::Broken { kept: true }) => None,
+        ErrorKind::EndpointUnreachable | ErrorKind::ConnectTimeout => Some(Blame::Connect),
+        ErrorKind::EndpointReset | ErrorKind::ResponseTimeout => Some(Blame::Answer),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_endpoint_itself_did_is_held_against_it() {
+        use FailureKind::{Broken, Final, Gone, Unsent};
+        for (kind, error, expected) in [
+            (Unsent, ErrorKind::EndpointUnreachable, Some(Blame::Connect)),
+            (Unsent, ErrorKind::ConnectTimeout, Some(Blame::Connect)),
+            (Unsent, ErrorKind::EndpointReset, Some(Blame::Answer)),
+            (Broken { kept: false }, ErrorKind::EndpointReset, Some(Blame::Answer)),
+            (Final, ErrorKind::ResponseTimeout, Some(Blame::Answer)),
+            (Final, ErrorKind::EndpointReset, Some(Blame::Answer)),
+            (Broken { kept: true }, ErrorKind::EndpointReset, None),
+            (Gone, ErrorKind::EndpointGone, None),
+            (Final, ErrorKind::RequestTimeout, None),
+        ] {
+            assert_eq!(blame(kind, error), expected, "{kind:?} {error:?}");
+        }
     }
 }

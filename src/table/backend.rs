@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::HeaderMap;
+use smallvec::SmallVec;
 
 use super::balance::Spread;
 use super::upstream::{Affinity, Upstream};
@@ -12,7 +13,7 @@ use super::upstream::{Affinity, Upstream};
 /// At least one share.
 #[derive(Debug)]
 pub struct Backend {
-    shares: Vec<(Arc<Upstream>, u32)>,
+    shares: SmallVec<[(Arc<Upstream>, u32); 1]>,
     split: Option<Split>,
 }
 
@@ -42,7 +43,8 @@ impl PartialEq for Backend {
 
 impl Backend {
     /// `turn` is carried across tables.
-    pub(super) fn new(shares: Vec<(Arc<Upstream>, u32)>, turn: Arc<AtomicUsize>) -> Backend {
+    pub(super) fn new(shares: impl IntoIterator<Item = (Arc<Upstream>, u32)>, turn: Arc<AtomicUsize>) -> Backend {
+        let shares: SmallVec<[_; 1]> = shares.into_iter().collect();
         let split = (shares.len() > 1).then(|| {
             let ready: Vec<usize> =
                 (0..shares.len()).filter(|at| shares[*at].1 > 0 && shares[*at].0.is_ready()).collect();
@@ -61,7 +63,7 @@ impl Backend {
         let kept = self.shares.iter().zip(found);
         let shares = kept.map(|((upstream, _), (other, weight))| (other.unwrap_or_else(|| upstream.clone()), weight));
         let turn = self.split.as_ref().map(|split| split.turn.clone()).unwrap_or_default();
-        Some(Backend::new(shares.collect(), turn))
+        Some(Backend::new(shares, turn))
     }
 
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {

@@ -55,6 +55,13 @@ use tls::{Issuer, TlsIndex, TlsScope};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteIndex(u32);
 
+impl RouteIndex {
+    /// Among [`Table::routes`].
+    pub fn position(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// What requests are answered from.
 #[derive(Debug)]
 pub struct Table {
@@ -114,7 +121,7 @@ impl Table {
     }
 
     pub fn route(&self, index: RouteIndex) -> &Arc<RouteEntry> {
-        &self.routes[index.0 as usize]
+        &self.routes[index.position()]
     }
 
     pub fn routes(&self) -> &[Arc<RouteEntry>] {

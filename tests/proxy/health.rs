@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::backend::{Backend, Then, nobody};
-use crate::support::http::{Answer, get_plain, send_plain};
+use crate::support::http::{Answer, get_plain};
 use crate::support::portolan::{Portolan, lay_over};
 use crate::support::wait::{eventually, throughout};
 
@@ -311,28 +311,4 @@ fn ejection_can_be_switched_off() {
     let failed = (0..40).filter(|_| ask(&portolan).status != 200).count();
     assert_eq!(failed, 20);
     portolan.endpoint(&nobody, is("ready"));
-}
-
-/// Kept connections that an endpoint closed are none of its failures.
-#[test]
-fn stale_connections_eject_nobody() {
-    let backends: Vec<Backend> = (0..2)
-        .map(|_| {
-            Backend::answering(|exchange| {
-                exchange.read_body()?;
-                // One answer per connection, without a word of it.
-                exchange.respond("200 OK", &[], b"")?;
-                Ok(Then::Close)
-            })
-        })
-        .collect();
-    let urls: Vec<String> = backends.iter().map(Backend::url).collect();
-    let portolan = serving(&urls, json!({}));
-    for _ in 0..60 {
-        let request = "GET / HTTP/1.1\r\nHost: health.test\r\nConnection: close\r\n\r\n";
-        assert_eq!(send_plain(portolan.plain, request).unwrap().status, 200);
-    }
-    for url in &urls {
-        portolan.endpoint(url, is("ready"));
-    }
 }

@@ -37,9 +37,9 @@ type Place = (SocketAddr, Arc<str>);
 pub struct Health {
     dialer: Arc<dyn Dialer>,
     metrics: Arc<Metrics>,
-    checked: BTreeMap<(Place, HealthCheck), Checked>,
+    checked: BTreeMap<(Place, Arc<HealthCheck>), Checked>,
     /// By the numbers of probes.
-    numbers: BTreeMap<u64, (Place, HealthCheck)>,
+    numbers: BTreeMap<u64, (Place, Arc<HealthCheck>)>,
     next: u64,
     ejected: BTreeMap<(ObjectId, Place), Record>,
     outcomes: UnboundedReceiver<Outcome>,
@@ -69,7 +69,7 @@ impl Health {
 
     /// From now on these endpoints are asked and no others. Runs within a runtime.
     pub fn follow(&mut self, desired: &Desired, now: Timestamp) {
-        let mut wanted: BTreeMap<(Place, HealthCheck), &Endpoint> = BTreeMap::new();
+        let mut wanted: BTreeMap<(Place, Arc<HealthCheck>), &Endpoint> = BTreeMap::new();
         for facts in desired.services.values() {
             let Some(check) = &facts.traffic.health else { continue };
             wanted.extend(facts.endpoints.iter().map(|endpoint| ((place(endpoint), check.clone()), endpoint)));

@@ -29,19 +29,22 @@ fn endpoint(n: u8) -> Endpoint {
     Endpoint::new((IpAddr::from([10, 0, 0, n]), 80).into(), format!("web-{n}"))
 }
 
-fn check() -> HealthCheck {
-    HealthCheck {
+fn check() -> Arc<HealthCheck> {
+    Arc::new(HealthCheck {
         ask: Ask::Connect,
         port: None,
         interval: HealthCheck::INTERVAL,
         timeout: HealthCheck::TIMEOUT,
         healthy: 1,
         unhealthy: 1,
-    }
+    })
 }
 
-fn desired(services: &[(&str, Option<HealthCheck>, &[u8])]) -> Desired {
-    let facts = |check: &Option<HealthCheck>, endpoints: &[u8]| ServiceFacts {
+/// Name, check, last octets of the endpoints.
+type Written<'a> = (&'a str, Option<Arc<HealthCheck>>, &'a [u8]);
+
+fn desired(services: &[Written<'_>]) -> Desired {
+    let facts = |check: &Option<Arc<HealthCheck>>, endpoints: &[u8]| ServiceFacts {
         origin: Origin::Default,
         endpoints: endpoints.iter().map(|n| endpoint(*n)).collect(),
         names: Vec::new(),
@@ -89,7 +92,7 @@ async fn one_probe_however_many_services_name_it_and_its_tally_stays() {
     health.follow(&desired(&[("b", Some(check()), &[1, 3])]), now);
     assert_eq!(health.checked.len(), 2);
     assert!(!health.hear_of(1, Err("503")), "nothing new");
-    let other = HealthCheck { unhealthy: 7, ..check() };
+    let other = Arc::new(HealthCheck { unhealthy: 7, ..(*check()).clone() });
     health.follow(&desired(&[("a", Some(check()), &[1]), ("b", Some(other), &[1])]), now);
     assert_eq!(health.checked.len(), 2, "another check is another probe");
     health.follow(&desired(&[]), now);

@@ -1,5 +1,6 @@
 //! How it is found out whether an endpoint answers: `health`, `ejection`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -15,7 +16,7 @@ use super::reading::Reading;
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// `None` where something is wrong with it: nobody is asked by a check that cannot be read.
-pub(super) fn health(reading: &mut Reading<'_, ServiceSpec>, spec: &HealthSpec) -> Option<HealthCheck> {
+pub(super) fn health(reading: &mut Reading<'_, ServiceSpec>, spec: &HealthSpec) -> Option<Arc<HealthCheck>> {
     let HealthSpec { path, port, host, interval, timeout, status, healthy, unhealthy } = spec;
     let before = reading.faults.len();
     if *port == Some(0) {
@@ -60,7 +61,7 @@ pub(super) fn health(reading: &mut Reading<'_, ServiceSpec>, spec: &HealthSpec) 
         healthy: healthy.unwrap_or(HealthCheck::HEALTHY),
         unhealthy: unhealthy.unwrap_or(HealthCheck::UNHEALTHY),
     };
-    (reading.faults.len() == before && !reading.is_broken("health")).then_some(check)
+    (reading.faults.len() == before && !reading.is_broken("health")).then(|| Arc::new(check))
 }
 
 pub(super) fn ejection(reading: &mut Reading<'_, ServiceSpec>, spec: &EjectionSpec) -> Ejection {
@@ -128,7 +129,7 @@ mod tests {
             healthy: 2,
             unhealthy: 3,
         };
-        assert_eq!(service("health: {}").traffic.health.as_ref(), Some(&connect));
+        assert_eq!(service("health: {}").traffic.health.as_deref(), Some(&connect));
         let all = "health: { path: '/up?deep=1', port: 81, host: a.example, interval: 1s, timeout: 250ms, \
                    status: [204, 200], healthy: 1, unhealthy: 4 }";
         let get = Ask::Get { path: "/up?deep=1".into(), host: Some("a.example".into()), status: vec![200, 204] };
@@ -140,7 +141,7 @@ mod tests {
             healthy: 1,
             unhealthy: 4,
         };
-        assert_eq!(service(all).traffic.health, Some(written));
+        assert_eq!(service(all).traffic.health.as_deref(), Some(&written));
     }
 
     #[test]
