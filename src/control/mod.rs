@@ -271,10 +271,12 @@ impl Control {
         self.publish(&board);
     }
 
-    /// What workers ran into, all of it that has been said by now.
+    /// What workers ran into, and what more of it has been said by now.
     fn troubled(&mut self, first: Trouble) -> Due {
         let mut ejected = false;
         let mut next = Some(first);
+        // No more than that at once: where everything fails, there is always one more.
+        let mut left = self.setup.troubles.max_capacity();
         while let Some(trouble) = next {
             if trouble.connect {
                 let services = trouble.upstream.services.iter().filter_map(|id| self.desired.services.get(id));
@@ -284,7 +286,8 @@ impl Control {
                     .for_each(|named| self.names.again(&named.host));
             }
             ejected |= self.health.trouble(&self.desired, &trouble);
-            next = self.setup.troubles.try_recv().ok();
+            left -= 1;
+            next = if left > 0 { self.setup.troubles.try_recv().ok() } else { None };
         }
         if ejected { Due::Verdicts } else { Due::Nothing }
     }

@@ -253,9 +253,10 @@ fn statuses_count_where_the_service_says_so_and_a_good_answer_ends_the_row() {
     });
     let fields = json!({ "ejection": { "failures": 3, "status": [503], "time": "1m" } });
     let portolan = serving(&[bad.url(), good.url()], fields);
-    while ill.load(Ordering::SeqCst) < 12 {
+    for _ in 0..24 {
         ask(&portolan);
     }
+    assert_eq!(ill.load(Ordering::SeqCst), 12, "two in a row are not three");
     portolan.endpoint(&bad.url(), is("ready"));
     for _ in 0..12 {
         ask(&portolan);
