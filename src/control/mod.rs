@@ -16,6 +16,7 @@ pub mod leaves;
 mod materials;
 mod names;
 pub mod state;
+pub mod trust;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::material::dns::NameWatch;
 use crate::material::file::FileWatch;
+use crate::material::system_roots::system_roots;
 use crate::model::diagnostic::{Diagnostic, Reason};
 use crate::model::health::Verdicts;
 use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
@@ -38,6 +40,7 @@ use crate::model::{Origin, diagnostic};
 use crate::provider::Board;
 use crate::proxy::{Bound, Trouble};
 use crate::reconcile::{Desired, Inputs, Outcome, reconcile};
+use crate::table::client_tls::Roots;
 use crate::table::tls::Issuer;
 use crate::table::{Compiled, LiveTable, Materials, StickyKey, compile, patch};
 use crate::telemetry::metrics::Metrics;
@@ -47,6 +50,7 @@ use health::{Dialer, Health};
 use leaves::LeafStore;
 use materials::Certificates;
 use state::StateDir;
+use trust::{Refreshed, Trust};
 use view::{CertificateReport, View};
 
 /// What control is given by whoever wires the house.
@@ -97,6 +101,9 @@ pub struct Control {
     health: Health,
     verdicts: Arc<Verdicts>,
     certificates: Certificates,
+    /// Read when they are first asked for.
+    system_roots: Option<Result<Roots, String>>,
+    trust: Trust,
     tuning: Tuning,
     desired: Arc<Desired>,
     from_reconcile: Vec<Diagnostic>,
@@ -142,6 +149,8 @@ impl Control {
             health: Health::new(setup.dialer.clone(), setup.metrics.clone()),
             verdicts: Arc::default(),
             certificates: Certificates::default(),
+            system_roots: None,
+            trust: Trust::default(),
             tuning: Tuning::default(),
             desired: Arc::default(),
             from_reconcile: Vec::new(),
@@ -217,17 +226,23 @@ impl Control {
         });
         self.setup.metrics.observe_reconcile(started.elapsed());
         self.from_reconcile = findings;
-        self.lapse = lapse;
 
         let paths = desired.certificates.values().flat_map(|c| [c.cert_file.clone(), c.key_file.clone()]);
-        self.files.set(paths);
-        let (another, findings) =
-            self.certificates.refresh(&desired.certificates, &self.files.current(), Timestamp::now());
+        self.files.set(paths.chain(trust::files(&desired)));
+        let (now, files) = (Timestamp::now(), self.files.current());
+        let (another, findings) = self.certificates.refresh(&desired.certificates, &files, now);
         self.from_material = findings;
+        let Refreshed { changed, findings, next } = self.trust.refresh(&desired, &files, now);
+        self.from_material.extend(findings);
+        let another = another || changed;
+        // A moment later: an end is the last moment at which something is valid.
+        let next = next.map(|next| next.saturating_add(Duration::from_secs(1)).unwrap_or(next));
+        self.lapse = lapse.into_iter().chain(next).min();
 
         self.names.set(names::named(&desired));
         self.from_material.extend(names::fill(&mut desired, self.names.current()));
-        self.health.follow(&desired, Timestamp::now());
+        self.health.follow(&desired, now);
+        self.from_material.extend(health::connects_only(&desired));
         let verdicts = self.health.judge(&desired);
 
         let unchanged = *self.desired == desired
@@ -302,8 +317,12 @@ impl Control {
         });
         let tuned = self.tuning.issuers.iter();
         let issuers = tuned.map(|(name, store)| (name.clone(), store.clone() as Arc<dyn Issuer>)).collect();
+        let unread = Err("the system's CAs have not been read".to_string());
         let materials = Materials {
+            system_roots: self.system_roots.as_ref().unwrap_or(&unread),
             certificates: &certificates,
+            bundles: &self.trust.bundles,
+            revocations: &self.trust.lists,
             issuers: &issuers,
             default_certificate: default.as_ref(),
             default_issuers: &self.tuning.default_issuers,
@@ -315,6 +334,9 @@ impl Control {
 
     fn swap(&mut self) {
         let started = Instant::now();
+        if self.system_roots.is_none() && trusts_the_system(&self.desired) {
+            self.system_roots = Some(system_roots().map(Roots::new));
+        }
         let live = self.setup.live.load();
         let compiled = self.with_materials(&self.verdicts, |desired, materials| compile(desired, materials, &live));
         match compiled {
@@ -440,6 +462,15 @@ async fn at(then: Option<Instant>) {
         Some(then) => tokio::time::sleep_until(then.into()).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether the certificate of any endpoint is checked against the system's CAs.
+fn trusts_the_system(desired: &Desired) -> bool {
+    let mut endpoints = desired.services.values().flat_map(|service| &service.endpoints);
+    endpoints.any(|endpoint| {
+        let named = endpoint.tls.as_ref().is_some_and(|tls| tls.unverified || tls.has_trust());
+        endpoint.scheme.is_secure() && !named
+    })
 }
 
 /// Sleeps until a moment, or for ever.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::material::dns::Answer;
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
-use crate::model::service::{Endpoint, NamedEndpoint, Phase};
+use crate::model::service::{Endpoint, NamedEndpoint};
 use crate::reconcile::Desired;
 
 pub(super) fn named(desired: &Desired) -> BTreeSet<Arc<str>> {
@@ -19,14 +19,14 @@ pub(super) fn fill(desired: &mut Desired, answers: &BTreeMap<Arc<str>, Answer>) 
     let mut findings = Vec::new();
     for (id, facts) in &mut desired.services {
         let mut unknown = None;
-        for NamedEndpoint { host, port, weight, url } in &facts.names {
+        for NamedEndpoint { host, port, weight, url, scheme, tls } in &facts.names {
             let answer = answers.get(host);
             let addresses = answer.map(|answer| answer.addresses.as_slice()).unwrap_or_default();
             facts.endpoints.extend(addresses.iter().map(|ip| Endpoint {
-                address: SocketAddr::new(*ip, *port),
                 weight: *weight,
-                phase: Phase::Ready,
-                name: url.clone(),
+                scheme: *scheme,
+                tls: tls.clone(),
+                ..Endpoint::new(SocketAddr::new(*ip, *port), url.clone())
             }));
             let Some(Answer { failure, .. }) = answer else {
                 unknown.get_or_insert_with(|| format!("the name {host} is being looked up"));
@@ -76,11 +76,14 @@ mod tests {
             port: 80,
             weight,
             url: format!("http://{host}").into(),
+            scheme: Default::default(),
+            tls: None,
         };
         let facts = ServiceFacts {
             origin: Origin::Default,
             endpoints: Vec::new(),
             names: vec![named("a", 3), named("b", 1)],
+            trusted: Default::default(),
             traffic: Default::default(),
             absent: None,
         };

@@ -12,6 +12,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::Either;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -20,10 +21,12 @@ use crate::model::service::Timeouts;
 use crate::model::units::Span;
 
 use super::body::RequestBody;
-use super::connect::{Connected, connect};
+use super::connect::Connected;
 use super::error::{ErrorKind, ProxyError};
+use super::opening::open;
 use super::pool::Slot;
 use super::upload::Upload;
+use super::wire::Trace;
 
 /// For the answer of an endpoint that has departed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -61,6 +64,8 @@ pub struct Limits<'a> {
     pub fresh: bool,
     /// It has no body, and twice is as once.
     pub repeatable: bool,
+    /// The client takes trailers.
+    pub trailers: bool,
     /// The time for an answer begins where this is over.
     pub upload: &'a Upload,
 }
@@ -126,10 +131,9 @@ async fn fresh(
     limits: &Limits<'_>,
     departure: &impl Fn(Sent) -> Departure,
 ) -> Outcome {
-    let address = slot.endpoint.address;
     let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let limit = left.map_or(limits.timeouts.connect.0, |left| left.min(limits.timeouts.connect.0));
-    let mut connecting = pin!(connect(address, limit));
+    let mut connecting = pin!(open(slot, limit));
     let connected = tokio::select! {
         biased;
         connected = &mut connecting => connected,
@@ -150,17 +154,24 @@ async fn send(
     slot: &Rc<Slot>,
     mut connection: Connected,
     kept: bool,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     limits: &Limits<'_>,
     departure: &impl Fn(Sent) -> Departure,
 ) -> Outcome {
     let address = slot.endpoint.address;
     let patience = limits.timeouts.response_header.0;
-    let trace = connection.trace.clone();
-    let before = trace.received();
-    trace.begin(limits.repeatable);
+    let (answer, mut again) = match &mut connection {
+        Connected::H1(exclusive) => {
+            let again = Again::traced(&exclusive.trace, limits.repeatable);
+            (Either::Left(exclusive.sender.try_send_request(request)), again)
+        }
+        Connected::H2(place) => {
+            let again = Again::Kept(Some(copy(&mut request)));
+            (Either::Right(place.send(request, limits.trailers)), again)
+        }
+    };
     let within = |end: Instant| limits.deadline.map_or(end, |deadline| deadline.min(end));
-    let mut answer = pin!(connection.sender.try_send_request(request));
+    let mut answer = pin!(answer);
     let mut departed = pin!(slot.departed());
     let mut timer = pin!(sleep_until(within(Instant::now() + patience)));
     // Set where an endpoint has departed and its answer is awaited all the same.
@@ -175,7 +186,8 @@ async fn send(
             },
             () = &mut departed, if watching => {
                 watching = false;
-                match (departure(Sent::All), trace.request()) {
+                let to = departure(Sent::All);
+                match (to, if to == Departure::Move { again.request() } else { None }) {
                     (Departure::Move, Some(again)) => return Failure::again(FailureKind::Gone, gone(slot), again),
                     (Departure::Move, None) | (Departure::Bear, _) => {
                         let end = Instant::now() + GRACE;
@@ -209,10 +221,70 @@ async fn send(
     if let Some(request) = error.take_message() {
         return Failure::unsent(reset, request);
     }
-    match trace.request() {
-        Some(again) if trace.received() == before => Failure::again(FailureKind::Broken { kept }, reset, again),
-        _ => Failure::for_good(reset),
+    if let Connected::H2(place) = &connection
+        && is_unprocessed(error.error())
+        && let Some(request) = again.request()
+    {
+        place.retire();
+        return Failure::unsent(reset, request);
     }
+    if limits.repeatable
+        && again.is_unanswered()
+        && let Some(again) = again.request()
+    {
+        return Failure::again(FailureKind::Broken { kept }, reset, again);
+    }
+    Failure::for_good(reset)
+}
+
+/// How a request that was sent is made anew.
+enum Again {
+    /// From the bytes that went out.
+    Traced { trace: Rc<Trace>, before: u64 },
+    /// The library gives nothing back once it has taken a request for a stream.
+    Kept(Option<Request<RequestBody>>),
+}
+
+impl Again {
+    fn traced(trace: &Rc<Trace>, keep: bool) -> Again {
+        trace.begin(keep);
+        Again::Traced { trace: trace.clone(), before: trace.received() }
+    }
+
+    /// Once.
+    fn request(&mut self) -> Option<Request<RequestBody>> {
+        match self {
+            Again::Traced { trace, .. } => trace.request(),
+            Again::Kept(request) => request.take().filter(|request| request.body().is_whole()),
+        }
+    }
+
+    /// Whether no byte of an answer came.
+    fn is_unanswered(&self) -> bool {
+        match self {
+            Again::Traced { trace, before } => trace.received() == *before,
+            // Its head would have been the answer.
+            Again::Kept(_) => true,
+        }
+    }
+}
+
+/// The same request once more.
+fn copy(request: &mut Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(request.body_mut().keep());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// The endpoint says that it has done nothing: the stream is refused, or above the last one that it takes before it
+/// closes (RFC 9113 §6.8, §8.7).
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|error| {
+        error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
 }
 
 fn gone(slot: &Slot) -> ProxyError {

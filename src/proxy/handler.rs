@@ -35,7 +35,7 @@ use super::limits::within;
 use super::target::Target;
 use super::trailers::{self, Passing, TrailerGate};
 use super::worker::{Generation, LiveRoute};
-use super::{fields, framing};
+use super::{fields, framing, grpc};
 
 const PORTOLAN_REASON: HeaderName = HeaderName::from_static("portolan-reason");
 
@@ -136,7 +136,7 @@ async fn serve(
     let request = upstream_request(head, uri, authority, body);
 
     let before = exchange.elapsed();
-    let (mut parts, inner, mut lent, cookie) = send(destination, connection, request, exchange).await?;
+    let (mut parts, inner, mut lent, cookie) = send(destination, connection, request, exchange, takes_trailers).await?;
     lent.after = framing::check_response(parts.status, &mut parts.headers)?;
     exchange.upstream_duration = Some(exchange.elapsed().saturating_sub(before));
     exchange.status = parts.status;
@@ -270,12 +270,13 @@ async fn send(
     connection: &Rc<Connection>,
     request: Request<RequestBody>,
     exchange: &mut Exchange,
+    trailers: bool,
 ) -> Result<(http::response::Parts, Incoming, Lent, Option<HeaderValue>), Answer> {
     let limit = destination.upstream().traffic.timeouts.request;
     exchange.deadline = limit.map(|span| tokio::time::Instant::from_std(exchange.started()) + span.0);
     let tls = connection.tls.is_some();
     let Exchange { upload, deadline, .. } = &*exchange;
-    let forwarded = forward(destination, &connection.worker, request, upload, *deadline, tls).await?;
+    let forwarded = forward(destination, &connection.worker, request, upload, *deadline, tls, trailers).await?;
     exchange.upload.answered();
     let Forwarded { response, connection: lent, cookie } = forwarded;
     exchange.endpoint = Some(lent.slot.clone());
@@ -290,6 +291,7 @@ async fn send(
 
 /// Portolan's own answer, with its reason.
 fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
+    let received = matches!(answer, Answer::Received);
     let (status, mut headers, content) = match answer {
         Answer::Refuse(error) => {
             let ProxyError { kind, detail } = error;
@@ -334,6 +336,13 @@ fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>)
             }
             (status, headers, Bytes::new())
         }
+    };
+    let (status, content) = match exchange.grpc && !received {
+        true => {
+            let reason = exchange.reason.filter(|_| headers.contains_key(PORTOLAN_REASON));
+            (grpc::shape(status, reason, &mut headers), Bytes::new())
+        }
+        false => (status, content),
     };
     exchange.status = status;
     if !content.is_empty() {

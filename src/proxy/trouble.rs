@@ -59,7 +59,10 @@ enum Blame {
 fn blame(kind: FailureKind, error: ErrorKind) -> Option<Blame> {
     match error {
         _ if kind == (FailureKind::Broken { kept: true }) => None,
-        ErrorKind::EndpointUnreachable | ErrorKind::ConnectTimeout => Some(Blame::Connect),
+        ErrorKind::EndpointUnreachable
+        | ErrorKind::ConnectTimeout
+        | ErrorKind::EndpointTls
+        | ErrorKind::EndpointCertificate => Some(Blame::Connect),
         ErrorKind::EndpointReset | ErrorKind::ResponseTimeout => Some(Blame::Answer),
         _ => None,
     }

@@ -14,7 +14,7 @@ use super::upstream::{Affinity, Upstream};
 #[derive(Debug)]
 pub struct Backend {
     shares: SmallVec<[(Arc<Upstream>, u32); 1]>,
-    split: Option<Split>,
+    split: Option<Box<Split>>,
 }
 
 /// Turns by weight among the shares that have a ready endpoint: a share without one leaves its requests to the others.
@@ -49,7 +49,7 @@ impl Backend {
             let ready: Vec<usize> =
                 (0..shares.len()).filter(|at| shares[*at].1 > 0 && shares[*at].0.is_ready()).collect();
             let spread = Spread::new(ready.iter().map(|at| shares[*at].1));
-            Split { ready, spread, turn }
+            Box::new(Split { ready, spread, turn })
         });
         Backend { shares, split }
     }
@@ -80,7 +80,7 @@ impl Backend {
             let upstream = &self.shares[share].0;
             Chosen { upstream, share, affinity: upstream.affinity(headers, &client) }
         };
-        let Some(Split { ready, spread, turn }) = &self.split else { return chosen(0) };
+        let Some(Split { ready, spread, turn }) = self.split.as_deref() else { return chosen(0) };
         let sticky = |at: &usize| self.shares[*at].1 > 0 && self.shares[*at].0.traffic.sticky.is_some();
         for at in (0..self.shares.len()).filter(sticky) {
             let candidate = chosen(at);

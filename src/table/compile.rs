@@ -1,7 +1,8 @@
 //! Desired becomes a table. Pure; what did not change is carried over from the previous table.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -12,17 +13,21 @@ use crate::model::health::Verdicts;
 use crate::model::host::{HostPattern, parent};
 use crate::model::id::{Name, ObjectId, Source};
 use crate::model::listener::{Listener, Redirect};
-use crate::model::service::{Endpoint, Phase};
-use crate::reconcile::{Action, Claim, Desired, DesiredRoute, HostFacts, Share, standing_rank};
+use crate::model::schema::Scheme;
+use crate::model::service::{Endpoint, Phase, UpstreamTls};
+use crate::reconcile::{Action, Claim, Desired, DesiredRoute, HostFacts, ServiceFacts, Share, standing_rank};
 
 use super::backend::Backend;
 use super::certificate::LoadedCertificate;
+use super::client_tls::{ClientTls, ClientTlsKey, Roots, Trust};
 use super::endpoint::Endpoints;
 use super::host::HostIndex;
 use super::path::{Candidate, PathIndex};
 use super::predicate::Checks;
+use super::revocation::LoadedLists;
 use super::sticky::StickyKey;
 use super::tls::{CertificateSource, Issuer, TlsIndex, TlsKey, TlsKeyed, TlsScope};
+use super::trust::LoadedBundle;
 use super::upstream::{Parts, Upstream};
 use super::{RouteAction, RouteEntry, RouteIndex, Table, TableListener};
 
@@ -31,6 +36,9 @@ use super::{RouteAction, RouteEntry, RouteIndex, Table, TableListener};
 pub struct Materials<'a> {
     /// Configured certificates that could be read. One that could not is absent: who names it gets none.
     pub certificates: &'a BTreeMap<ObjectId, Arc<LoadedCertificate>>,
+    /// Every bundle that policies and services refer to, or why there is none.
+    pub bundles: &'a BTreeMap<ObjectId, Result<Arc<LoadedBundle>, String>>,
+    pub revocations: &'a BTreeMap<ObjectId, Result<Arc<LoadedLists>, String>>,
     pub issuers: &'a BTreeMap<Name, Arc<dyn Issuer>>,
     /// For names that no route claims.
     pub default_certificate: Option<&'a ObjectId>,
@@ -38,6 +46,8 @@ pub struct Materials<'a> {
     pub sticky_key: &'a StickyKey,
     /// What checks and ejections say of endpoints.
     pub verdicts: &'a Verdicts,
+    /// The system's CAs, or why they cannot be had.
+    pub system_roots: &'a Result<Roots, String>,
 }
 
 #[derive(Debug)]
@@ -48,16 +58,7 @@ pub struct Compiled {
 
 /// Fails only where the TLS library refuses its own configuration.
 pub fn compile(desired: &Desired, materials: Materials<'_>, previous: &Table) -> Result<Compiled, rustls::Error> {
-    let mut build = Build {
-        desired,
-        materials,
-        previous,
-        routes: Vec::new(),
-        endpoints: Endpoints::after(&previous.endpoints),
-        upstreams: HashMap::new(),
-        splits: HashMap::new(),
-        findings: Vec::new(),
-    };
+    let mut build = Build::new(desired, materials, previous);
     let standing = build.routes();
     let mut listeners = BTreeMap::new();
     let mut keys = build.keys_in_force();
@@ -65,10 +66,11 @@ pub fn compile(desired: &Desired, materials: Materials<'_>, previous: &Table) ->
         let compiled = build.listener(listener, standing.get(name).map_or(&[], Vec::as_slice), &mut keys)?;
         listeners.insert(name.clone(), Arc::new(compiled));
     }
-    let Build { routes, findings, endpoints, upstreams, splits, .. } = build;
+    let Build { routes, findings, endpoints, client_tls, upstreams, splits, .. } = build;
     let upstreams = upstreams.into_iter().map(|(services, upstream)| (services.to_vec(), upstream)).collect();
     let splits = splits.into_iter().map(|(shares, turn)| (shares.to_vec(), turn)).collect();
-    let table = Table { generation: previous.generation + 1, listeners, endpoints, routes, upstreams, splits };
+    let generation = previous.generation + 1;
+    let table = Table { generation, listeners, endpoints, client_tls, routes, upstreams, splits };
     Ok(Compiled { table: Arc::new(table), findings })
 }
 
@@ -80,18 +82,33 @@ struct Standing<'d> {
     entry: RouteIndex,
 }
 
-struct Build<'d> {
+pub(super) struct Build<'d> {
     desired: &'d Desired,
     materials: Materials<'d>,
     previous: &'d Table,
     routes: Vec<Arc<RouteEntry>>,
-    endpoints: Endpoints,
+    pub(super) endpoints: Endpoints,
+    pub(super) client_tls: HashMap<ClientTlsKey, Arc<ClientTls>>,
     upstreams: HashMap<&'d [ObjectId], Arc<Upstream>>,
     splits: HashMap<&'d [Share], Arc<AtomicUsize>>,
     findings: Vec<Diagnostic>,
 }
 
 impl<'d> Build<'d> {
+    pub(super) fn new(desired: &'d Desired, materials: Materials<'d>, previous: &'d Table) -> Build<'d> {
+        Build {
+            desired,
+            materials,
+            previous,
+            routes: Vec::new(),
+            endpoints: Endpoints::after(&previous.endpoints),
+            client_tls: HashMap::new(),
+            upstreams: HashMap::new(),
+            splits: HashMap::new(),
+            findings: Vec::new(),
+        }
+    }
+
     /// An entry for every route and what answers for it, and the claims of each listener.
     fn routes(&mut self) -> BTreeMap<Name, Vec<Standing<'d>>> {
         let mut entries_before: HashMap<&ObjectId, Vec<&Arc<RouteEntry>>> = HashMap::new();
@@ -143,11 +160,96 @@ impl<'d> Build<'d> {
         if let Some(upstream) = self.upstreams.get(services) {
             return upstream.clone();
         }
-        let parts = parts(self.desired, &self.materials, services);
+        let parts = self.parts(services);
         let previous = self.previous.upstreams.get(services);
         let upstream = Upstream::new(parts, &mut self.endpoints, &self.previous.endpoints, previous);
         self.upstreams.insert(services, upstream.clone());
         upstream
+    }
+
+    /// What the union of several services is made of.
+    pub(super) fn parts(&mut self, services: &'d [ObjectId]) -> Parts<'d> {
+        let desired = self.desired;
+        let facts = || services.iter().filter_map(|id| Some((id, desired.services.get(id)?)));
+        let mut endpoints: Vec<(Endpoint, Option<Arc<ClientTls>>)> = Vec::new();
+        let (mut untrusted, mut shut) = (None, None);
+        for (id, facts) in facts() {
+            let verdicts = self.materials.verdicts.get(id);
+            for endpoint in &facts.endpoints {
+                let tls = match self.endpoint_tls(facts, endpoint) {
+                    Ok(tls) => tls,
+                    // Never spoken to in another way than was asked for.
+                    Err(why) => {
+                        untrusted = untrusted.or(Some(Denial::new(Reason::TrustInvalid, why)));
+                        continue;
+                    }
+                };
+                let mut endpoint = endpoint.clone();
+                let verdict = verdicts.and_then(|of| of.get(&(endpoint.address, endpoint.name.clone())));
+                if let Some(verdict) = verdict.filter(|verdict| !verdict.open && endpoint.phase == Phase::Ready) {
+                    endpoint.phase = Phase::Unhealthy;
+                    shut = shut.take().or_else(|| verdict.why.clone());
+                }
+                endpoints.push((endpoint, tls));
+            }
+        }
+        // An address that is named twice is one endpoint, ready if it is so for anybody; spoken to in two ways, it is two.
+        fn terms((e, tls): &(Endpoint, Option<Arc<ClientTls>>)) -> (SocketAddr, Scheme, Option<&ClientTlsKey>) {
+            (e.address, e.scheme, tls.as_ref().map(|tls| &tls.key))
+        }
+        let rank = |(e, _): &(Endpoint, _)| (e.phase, Reverse(e.weight));
+        endpoints.sort_by(|a, b| (terms(a), rank(a), &a.0.name).cmp(&(terms(b), rank(b), &b.0.name)));
+        endpoints.dedup_by(|a, b| terms(a) == terms(b));
+        let ready = endpoints.iter().any(|(endpoint, _)| endpoint.phase == Phase::Ready);
+        let checked = || Some(Denial::new(Reason::NotReady, format!("the health checks fail: {}", shut.as_deref()?)));
+        let said = || facts().find_map(|(_, facts)| facts.absent.clone());
+        let absent = if ready { None } else { untrusted.or_else(said).or_else(checked) };
+        let traffic = facts().next().map(|(_, facts)| facts.traffic.clone()).unwrap_or_default();
+        Parts { services, traffic, endpoints, absent, sticky_key: self.materials.sticky_key }
+    }
+
+    /// The TLS of an endpoint that has any, or why it cannot be had.
+    fn endpoint_tls(&mut self, facts: &ServiceFacts, endpoint: &Endpoint) -> Result<Option<Arc<ClientTls>>, String> {
+        if !endpoint.scheme.is_secure() {
+            return Ok(None);
+        }
+        let default = UpstreamTls::default();
+        let tls = endpoint.tls.as_deref().unwrap_or(&default);
+        let trust = self.trust(facts, tls)?;
+        let key = ClientTlsKey::new(endpoint.scheme, tls.server_name.clone(), &trust);
+        if let Some(known) = self.client_tls.get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        let made = match self.previous.client_tls.get(&key) {
+            Some(before) => before.clone(),
+            None => Arc::new(ClientTls::new(key.clone(), &trust)?),
+        };
+        self.client_tls.insert(key, made.clone());
+        Ok(Some(made))
+    }
+
+    fn trust(&self, facts: &ServiceFacts, tls: &UpstreamTls) -> Result<Trust, String> {
+        let UpstreamTls { server_name: _, trust, issuer, unverified } = tls;
+        if *unverified {
+            return Ok(Trust::Unverified);
+        }
+        if !tls.has_trust() {
+            return self.materials.system_roots.clone().map(Trust::Roots);
+        }
+        let mut roots = Vec::new();
+        if let Some(name) = issuer {
+            let issuer = self.materials.issuers.get(name).ok_or_else(|| format!("there is no issuer \"{name}\""))?;
+            roots.extend(issuer.roots());
+        }
+        for reference in trust {
+            let bundle = facts.trusted.get(reference).and_then(|id| self.materials.bundles.get(id));
+            match bundle {
+                Some(Ok(bundle)) => roots.extend(bundle.anchors.iter().map(|anchor| anchor.der.clone())),
+                Some(Err(why)) => return Err(format!("the bundle \"{reference}\" cannot be used: {why}")),
+                None => return Err(format!("there is no bundle \"{reference}\"")),
+            }
+        }
+        Ok(Trust::Roots(Roots::new(roots)))
     }
 
     /// The configs of the previous table, with their sessions and tickets.
@@ -194,7 +296,7 @@ impl<'d> Build<'d> {
             for (host, claims) in &by_host {
                 let nobody = HostFacts::default();
                 let facts = self.desired.hosts.get(host).unwrap_or(&nobody);
-                let key = TlsKey { policies: facts.tls.policies.clone(), min_version: facts.tls.min_version };
+                let key = TlsKey { policies: BTreeSet::new(), min_version: facts.tls.min_version };
                 let certificate = self.certificate(host, facts, &configured, claims);
                 tls.insert(host, TlsScope { keyed: keyed(key)?, certificate });
             }
@@ -309,34 +411,6 @@ impl<'d> Build<'d> {
     }
 }
 
-/// What the union of several services is made of.
-pub(super) fn parts<'a>(desired: &Desired, materials: &Materials<'a>, services: &'a [ObjectId]) -> Parts<'a> {
-    let facts = || services.iter().filter_map(|id| Some((id, desired.services.get(id)?)));
-    let mut shut = None;
-    let mut endpoints: Vec<Endpoint> = Vec::new();
-    for (id, facts) in facts() {
-        let verdicts = materials.verdicts.get(id);
-        endpoints.extend(facts.endpoints.iter().cloned().map(|mut endpoint| {
-            let verdict = verdicts.and_then(|of| of.get(&(endpoint.address, endpoint.name.clone())));
-            if let Some(verdict) = verdict.filter(|verdict| !verdict.open && endpoint.phase == Phase::Ready) {
-                endpoint.phase = Phase::Unhealthy;
-                shut = shut.take().or_else(|| verdict.why.clone());
-            }
-            endpoint
-        }));
-    }
-    // An address that is named twice is one endpoint: ready if it is so for anybody.
-    endpoints.sort_by(|a, b| {
-        (a.address, a.phase, Reverse(a.weight), &a.name).cmp(&(b.address, b.phase, Reverse(b.weight), &b.name))
-    });
-    endpoints.dedup_by(|a, b| a.address == b.address);
-    let ready = endpoints.iter().any(|endpoint| endpoint.phase == Phase::Ready);
-    let checked = || Some(Denial::new(Reason::NotReady, format!("the health checks fail: {}", shut.as_deref()?)));
-    let absent = if ready { None } else { facts().find_map(|(_, facts)| facts.absent.clone()).or_else(checked) };
-    let traffic = facts().next().map(|(_, facts)| facts.traffic.clone()).unwrap_or_default();
-    Parts { services, traffic, endpoints, absent, sticky_key: materials.sticky_key }
-}
-
 fn issuers(materials: &Materials<'_>, names: &[Name]) -> Vec<Arc<dyn Issuer>> {
     names.iter().filter_map(|name| materials.issuers.get(name).cloned()).collect()
 }
@@ -345,7 +419,7 @@ fn entry(desired: &Desired, route: &DesiredRoute, action: RouteAction) -> RouteE
     let compiled: Option<Vec<Middleware>> =
         route.middlewares.iter().map(|id| desired.middlewares.get(id).and_then(Middleware::compile)).collect();
     // A policy that is named is enforced or the route is closed: this is the last place where it could be lost.
-    let (middlewares, action) = match (compiled, action, &route.policy) {
+    let (middlewares, action) = match (compiled, action, route.policies.first()) {
         (Some(middlewares), RouteAction::Forward(backend), None) => (middlewares, RouteAction::Forward(backend)),
         (_, RouteAction::Deny(denial), _) => (Vec::new(), RouteAction::Deny(denial)),
         (_, _, Some(policy)) => {

@@ -13,7 +13,9 @@ pub mod backend;
 mod balance;
 mod budget;
 pub mod certificate;
+pub mod client_tls;
 mod compile;
+pub mod content;
 pub mod endpoint;
 mod host;
 pub mod live;
@@ -21,11 +23,13 @@ mod patch;
 mod path;
 mod predicate;
 mod query;
+pub mod revocation;
 mod row;
 pub mod sticky;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+pub mod trust;
 pub mod upstream;
 
 use std::collections::{BTreeMap, HashMap};
@@ -47,6 +51,7 @@ pub use predicate::RequestView;
 pub use sticky::StickyKey;
 pub use upstream::Upstream;
 
+use client_tls::{ClientTls, ClientTlsKey};
 use endpoint::Endpoints;
 use host::HostIndex;
 use tls::{Issuer, TlsIndex, TlsScope};
@@ -68,6 +73,7 @@ pub struct Table {
     pub generation: u64,
     pub listeners: BTreeMap<Name, Arc<TableListener>>,
     pub endpoints: Endpoints,
+    client_tls: HashMap<ClientTlsKey, Arc<ClientTls>>,
     routes: Vec<Arc<RouteEntry>>,
     upstreams: HashMap<Vec<ObjectId>, Arc<Upstream>>,
     /// The turns of splits, by what is split.
@@ -87,13 +93,16 @@ pub struct TableListener {
 }
 
 /// A route with the upstream that answers for it. Kept by streams that outlive their table.
+///
+/// What every request reads stands together at the beginning.
 #[derive(Debug, PartialEq)]
+#[repr(C)]
 pub struct RouteEntry {
-    pub id: ObjectId,
-    /// The id as reports and logs show it.
-    pub label: Arc<str>,
     pub action: RouteAction,
     pub middlewares: Vec<Middleware>,
+    /// The id as reports and logs show it.
+    pub label: Arc<str>,
+    pub id: ObjectId,
 }
 
 #[derive(Debug, PartialEq)]
@@ -109,6 +118,7 @@ impl Table {
             generation: 0,
             listeners: BTreeMap::new(),
             endpoints: Endpoints::default(),
+            client_tls: HashMap::new(),
             routes: Vec::new(),
             upstreams: HashMap::new(),
             splits: HashMap::new(),

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use crate::model::id::ObjectId;
 use crate::reconcile::Desired;
 
-use super::compile::{Materials, parts};
-use super::endpoint::Endpoints;
+use super::compile::{Build, Materials};
 use super::upstream::Upstream;
 use super::{RouteAction, RouteEntry, Table};
 
@@ -22,15 +21,18 @@ pub fn patch(
     previous: &Table,
     services: &BTreeSet<&ObjectId>,
 ) -> Arc<Table> {
-    let mut endpoints = Endpoints::after(&previous.endpoints);
+    let mut build = Build::new(desired, materials, previous);
+    // Of the upstreams that stay as well.
+    build.client_tls = previous.client_tls.clone();
     let mut upstreams = HashMap::with_capacity(previous.upstreams.len());
     let mut replaced: HashMap<&Arc<str>, (&Arc<Upstream>, Arc<Upstream>)> = HashMap::new();
     for (of, before) in &previous.upstreams {
         let concerned = of.iter().any(|service| services.contains(service));
         let upstream = if concerned {
-            Upstream::new(parts(desired, &materials, of), &mut endpoints, &previous.endpoints, Some(before))
+            let parts = build.parts(of);
+            Upstream::new(parts, &mut build.endpoints, &previous.endpoints, Some(before))
         } else {
-            before.members.iter().for_each(|member| endpoints.keep(&member.endpoint, member.phase));
+            before.members.iter().for_each(|member| build.endpoints.keep(&member.endpoint, member.phase));
             before.clone()
         };
         if !Arc::ptr_eq(&upstream, before) {
@@ -56,7 +58,8 @@ pub fn patch(
     Arc::new(Table {
         generation: previous.generation + 1,
         listeners: previous.listeners.clone(),
-        endpoints,
+        endpoints: build.endpoints,
+        client_tls: build.client_tls,
         routes: previous.routes.iter().map(route).collect(),
         upstreams,
         splits: previous.splits.clone(),
@@ -94,6 +97,7 @@ mod tests {
                 origin: Origin::Default,
                 endpoints: vec![endpoint(1), endpoint(2)],
                 names: Vec::new(),
+                trusted: Default::default(),
                 traffic: Traffic::default(),
                 absent: None,
             };
@@ -119,7 +123,7 @@ mod tests {
                 created: Timestamp::UNIX_EPOCH,
                 priority: 0,
                 middlewares: Vec::new(),
-                policy: None,
+                policies: Default::default(),
                 action: Action::Serve,
                 claims: vec![claim],
                 part_of: Default::default(),
@@ -180,9 +184,13 @@ mod tests {
         fn a_patched_table_is_what_compiling_it_would_make(steps in prop::collection::vec(0u8..64, 1..6)) {
             let desired = desired();
             let (certificates, issuers, key) = (BTreeMap::new(), BTreeMap::new(), StickyKey([7; 32]));
+            let (bundles, revocations, roots) = (BTreeMap::new(), BTreeMap::new(), Err("none".to_string()));
             let with = |verdicts: &Verdicts, then: &mut dyn FnMut(Materials<'_>)| then(Materials {
                 certificates: &certificates,
                 issuers: &issuers,
+                bundles: &bundles,
+                revocations: &revocations,
+                system_roots: &roots,
                 default_certificate: None,
                 default_issuers: &[],
                 sticky_key: &key,

@@ -18,6 +18,7 @@ use crate::model::service::{Balance, Endpoint, HashKey, Phase, Traffic};
 
 use super::balance::{Balancer, mix};
 use super::budget::Budget;
+use super::client_tls::ClientTls;
 use super::endpoint::{Endpoints, LiveEndpoint, fnv};
 use super::sticky::{Cookies, StickyKey, values};
 
@@ -32,9 +33,9 @@ pub struct Upstream {
     pub members: Vec<Member>,
     /// Indexes of the members that new requests may go to.
     candidates: SmallVec<[u32; 4]>,
-    pub traffic: Traffic,
+    cookies: Option<Box<Cookies>>,
     balancer: Balancer,
-    cookies: Option<Cookies>,
+    pub traffic: Traffic,
     pub services: Vec<ObjectId>,
     /// The services as reports and logs show them.
     pub label: Arc<str>,
@@ -77,7 +78,8 @@ pub struct Affinity {
 pub(super) struct Parts<'a> {
     pub services: &'a [ObjectId],
     pub traffic: Traffic,
-    pub endpoints: Vec<Endpoint>,
+    /// Each with the TLS that it is spoken to over.
+    pub endpoints: Vec<(Endpoint, Option<Arc<ClientTls>>)>,
     pub absent: Option<Denial>,
     pub sticky_key: &'a StickyKey,
 }
@@ -90,8 +92,8 @@ impl Upstream {
         previous: Option<&Arc<Upstream>>,
     ) -> Arc<Upstream> {
         let Parts { services, traffic, endpoints: named, absent, sticky_key } = parts;
-        let member = |endpoint: &Endpoint| Member {
-            endpoint: endpoints.adopt(endpoint, endpoints_before),
+        let member = |(endpoint, tls): &(Endpoint, Option<Arc<ClientTls>>)| Member {
+            endpoint: endpoints.adopt(endpoint, tls.as_ref(), endpoints_before),
             weight: endpoint.weight,
             phase: endpoint.phase,
         };
@@ -107,7 +109,7 @@ impl Upstream {
         Arc::new(Upstream {
             label: services.iter().map(ObjectId::to_string).collect::<Vec<_>>().join("+").into(),
             balancer: Balancer::new(&traffic.balance, &members, &candidates),
-            cookies: traffic.sticky.as_ref().map(|sticky| Cookies::new(sticky, sticky_key, &members)),
+            cookies: traffic.sticky.as_ref().map(|sticky| Box::new(Cookies::new(sticky, sticky_key, &members))),
             services: services.to_vec(),
             traffic,
             members,
@@ -205,6 +207,7 @@ mod tests {
             let services = [ObjectId::new(&Source::new(Provider::File, None), Kind::Service, "s")];
             let key = StickyKey([7; 32]);
             let traffic = traffic.clone();
+            let endpoints = endpoints.into_iter().map(|endpoint| (endpoint, None)).collect();
             let parts = Parts { services: &services, traffic, endpoints, absent: None, sticky_key: &key };
             let mut next = Endpoints::after(&self.endpoints);
             let upstream = Upstream::new(parts, &mut next, &self.endpoints, self.upstream.as_ref());

@@ -5,6 +5,7 @@
 mod balancing;
 mod departures;
 mod files;
+mod grpc;
 mod headers;
 mod health;
 mod life;
@@ -26,6 +27,7 @@ mod settings;
 mod state;
 mod swap;
 mod tls;
+mod upstream;
 mod watch;
 
 /// Renamed into place, as the file provider wants it; `routes.json` in a directory of its own.

@@ -48,6 +48,7 @@ fn desired(services: &[Written<'_>]) -> Desired {
         origin: Origin::Default,
         endpoints: endpoints.iter().map(|n| endpoint(*n)).collect(),
         names: Vec::new(),
+        trusted: Default::default(),
         traffic: Traffic { health: check.clone(), ..Traffic::default() },
         absent: None,
     };
@@ -75,6 +76,23 @@ impl Health {
         let open = |e: &&Endpoint| of.get(&place(e)).is_none_or(|verdict| verdict.open);
         endpoints.iter().filter(open).map(|e| e.name["web-".len()..].parse().expect("a number")).collect()
     }
+}
+
+#[test]
+fn a_check_that_connects_only_says_so() {
+    let get = Ask::Get { path: "/up".into(), host: None, status: Vec::new() };
+    let get = Arc::new(HealthCheck { ask: get, ..(*check()).clone() });
+    let mut desired = desired(&[("a", Some(get.clone()), &[1]), ("b", Some(check()), &[1])]);
+    assert_eq!(connects_only(&desired), []);
+    for facts in desired.services.values_mut() {
+        facts.endpoints[0].scheme = Scheme::H2;
+    }
+    let findings = connects_only(&desired);
+    assert_eq!(
+        findings.iter().map(|f| (&f.subject, f.reason)).collect::<Vec<_>>(),
+        [(&id("a"), Reason::NotSupportedYet)]
+    );
+    assert_eq!(target(&desired.services[&id("a")].endpoints[0], &get).ask, Ask::Connect);
 }
 
 fn soon() -> Instant {

@@ -9,11 +9,13 @@
 mod certificate;
 mod health;
 mod middleware;
+mod mtls;
 mod narrow;
 mod reading;
 mod route;
 mod service;
 mod traffic;
+mod trust;
 
 use jiff::Timestamp;
 
@@ -22,17 +24,15 @@ use crate::config::tree::{Node, Tree, snake_case};
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::id::{Kind, Name, ObjectId, Source};
 use crate::model::route::Replica;
-use crate::model::schema::TrustBundleSpec;
 use crate::model::snapshot::Snapshot;
 
 use certificate::certificate;
 use middleware::middleware;
-use reading::{Reading, operator_only};
 use service::written_endpoints;
 
 pub use crate::model::schema::SECTIONS;
 pub use route::route;
-pub use service::service;
+pub use service::{Lowered, service};
 
 /// Who wrote the objects.
 #[derive(Debug, Clone)]
@@ -109,25 +109,14 @@ pub fn object(
             Err(denial) => unplaced.push(denial),
         },
         Kind::Service => {
-            let (spec, mut service) = service(name, tree, author, findings);
-            written_endpoints(&spec, &mut service, tree, findings);
-            snapshot.services.push(service);
+            let lowered = service(name, tree, author, findings);
+            snapshot.services.push(written_endpoints(lowered, tree, findings));
         }
         Kind::Middleware => snapshot.middlewares.push(middleware(name, tree, author, findings)),
         Kind::Certificate => snapshot.certificates.extend(certificate(name, tree, author, findings)),
-        Kind::TrustBundle => {
-            let reading = Reading::<TrustBundleSpec>::of(author.id(kind, name), tree, findings);
-            if reading.spec.file.is_some() && !author.is_operator() {
-                let Reading { id, faults, .. } = reading;
-                faults.push(operator_only(
-                    &id,
-                    tree,
-                    "file",
-                    "carry the certificates in pem:, or name an operator's bundle",
-                ));
-            }
-            snapshot.unbuilt.push(author.id(kind, name));
-        }
+        Kind::MtlsPolicy => snapshot.policies.push(mtls::policy(name, tree, author, findings)),
+        Kind::TrustBundle => snapshot.bundles.push(trust::bundle(name, tree, author, findings)),
+        Kind::Revocation => snapshot.revocations.push(trust::revocation(name, tree, author, findings)),
         _ => {
             let subject = author.id(kind, name);
             let detail = format!("{} objects are not built yet; a route that needs this one is denied", kind.as_str());
@@ -166,10 +155,10 @@ mod tests {
     #[test]
     fn a_policy_is_never_passed_over() {
         let snapshot = lowered(Provider::File, "routes: { shop: { host: a.example, mtls: partners } }");
-        assert_eq!(snapshot.routes[0].denied.as_ref().map(|d| d.reason), Some(Reason::NotSupportedYet));
-        assert!(snapshot.routes[0].mtls.is_some());
+        assert_eq!(snapshot.routes[0].denied, None);
+        assert_eq!(snapshot.routes[0].mtls.len(), 1);
         let snapshot = lowered(Provider::File, "routes: { shop: { host: a.example, mtls: [a, b] } }");
-        assert!(snapshot.routes[0].mtls.is_some(), "an unreadable policy is one all the same");
+        assert!(!snapshot.routes[0].mtls.is_empty(), "an unreadable policy is one all the same");
         assert_eq!(snapshot.routes[0].denied.as_ref().map(|d| d.reason), Some(Reason::Invalid));
     }
 
@@ -295,12 +284,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_closes_the_service() {
-        let text = "services: { s: { endpoints: ['http://10.0.0.1:80'], scheme: h2c } }";
-        assert!(lowered(Provider::File, text).services[0].denied.is_some());
-    }
-
-    #[test]
     fn a_route_goes_to_one_service_or_to_a_split() {
         let backend = |fields: &str| {
             let text = format!("routes: {{ shop: {{ host: a.example, {fields} }} }}");
@@ -322,7 +305,7 @@ mod tests {
     #[test]
     fn endpoints_are_addresses_or_names() {
         for (url, reason) in [
-            ("https://10.0.0.1", Reason::NotSupportedYet),
+            ("ftp://10.0.0.1", Reason::Invalid),
             ("10.0.0.1:80", Reason::Invalid),
             ("http://10.0.0.1/x", Reason::Invalid),
             ("http://user@10.0.0.1", Reason::Invalid),
@@ -331,15 +314,16 @@ mod tests {
             ("http://-a", Reason::Invalid),
             ("http://10.0.0.256", Reason::Invalid),
         ] {
-            assert_eq!(service::endpoint(url).expect_err(url).0, reason, "{url}");
+            assert_eq!(service::endpoint(url, None).expect_err(url).0, reason, "{url}");
         }
         for (url, expected) in [
             ("http://[::1]:8080", "[::1]:8080"),
             ("http://10.0.0.7", "10.0.0.7:80"),
             ("http://Kuard:8080", "kuard:8080"),
             ("http://my_app.internal.example./", "my_app.internal.example.:80"),
+            ("https://kuard", "kuard:443"),
         ] {
-            let written = match service::endpoint(url).expect(url) {
+            let written = match service::endpoint(url, None).expect(url) {
                 service::Written::Address(endpoint) => endpoint.address.to_string(),
                 service::Written::Name(named) => format!("{}:{}", named.host, named.port),
             };
