@@ -7,7 +7,8 @@ use http::{Method, StatusCode, Uri, Version};
 use jiff::Timestamp;
 
 use crate::table::RouteAction;
-use crate::telemetry::access_log::Record;
+use crate::table::identity::Identity;
+use crate::telemetry::access_log::{ClientRecord, Record};
 use crate::telemetry::metrics::InFlightGuard;
 
 use super::body::BodyError;
@@ -35,6 +36,8 @@ pub struct Exchange {
     /// Why Portolan answered by itself, or why the answer broke off.
     pub reason: Option<&'static str>,
     pub route: Option<Rc<LiveRoute>>,
+    /// Who the client is, where the route's policy has verified it.
+    pub identity: Option<Rc<Identity>>,
     /// Index into the route's shares.
     pub share: usize,
     pub endpoint: Option<Rc<Slot>>,
@@ -62,6 +65,7 @@ impl Exchange {
             status: StatusCode::OK,
             reason: None,
             route: None,
+            identity: None,
             share: 0,
             endpoint: None,
             deadline: None,
@@ -124,6 +128,13 @@ impl Exchange {
             service: upstream.map(|upstream| &*upstream.label),
             endpoint: self.endpoint.as_ref().map(|slot| &*slot.endpoint.name),
             tls,
+            client_certificate: self.identity.as_ref().map(|identity| ClientRecord {
+                subject: &identity.subject,
+                issuer: &identity.issuer,
+                serial: &identity.serial,
+                fingerprint: &identity.fingerprint,
+                names: &identity.names,
+            }),
             reason: self.reason,
             user_agent: self.user_agent.as_ref().map(http::HeaderValue::as_bytes),
             referer: self.referer.as_ref().map(http::HeaderValue::as_bytes),

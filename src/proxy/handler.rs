@@ -19,6 +19,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use jiff::Timestamp;
 
 use crate::middleware::{Asked, Flow, Middleware, RequestHead, ResponseHead};
 use crate::table::{RequestView, TableListener};
@@ -101,7 +102,9 @@ async fn serve(
     let route = lookup(connection, &generation, listener, &target, head)?;
     exchange.route = Some(route.clone());
     let client = || connection.vouched.client(&head.headers);
-    let permit = authorize(&route.entry)?;
+    let permit = authorize(&route.entry, connection.tls.as_ref(), Timestamp::now)
+        .map_err(|error| anew(connection, listener, &target, error))?;
+    exchange.identity = permit.identity().cloned();
     if onward == Onward::Final {
         return Err(Answer::Received);
     }
@@ -173,16 +176,26 @@ fn on_request(middlewares: &[Middleware], head: &mut RequestHead<'_>) -> Result<
 /// The name of the handshake and the name of the request must lead to the same client-auth key (RFC 9110 §15.5.20).
 fn misdirected(connection: &Connection, listener: &TableListener, target: &Target<'_>) -> Result<(), ProxyError> {
     let Some(tls) = &connection.tls else { return Ok(()) };
-    let asked = &listener.scope(Some(&target.host)).keyed;
-    if std::sync::Arc::ptr_eq(asked, &tls.keyed) || asked.key == tls.keyed.key {
+    let detail = if !listener.agree(Some(&tls.name), &target.host) {
+        format!("{} stands under another client-certificate policy than {}", target.host, tls.name)
+    } else if Some(tls.version) < listener.scope(Some(&target.host)).keyed.key.min_version {
+        format!("{} asks for a later version of TLS than the connection's", target.host)
+    } else {
         return Ok(());
-    }
-    let detail = format!(
-        "{} stands under another client-certificate policy than {}",
-        target.host,
-        tls.sni.as_deref().unwrap_or("the connection")
-    );
+    };
     Err(ProxyError::new(ErrorKind::Misdirected, detail))
+}
+
+/// A client that was never asked for a certificate, because nobody wanted one when it came, could show one on another
+/// connection: that is what it is told.
+fn anew(connection: &Connection, listener: &TableListener, target: &Target<'_>, error: ProxyError) -> ProxyError {
+    let asked_since = error.kind == ErrorKind::CertificateRequired
+        && connection.tls.as_ref().is_some_and(|tls| !tls.keyed.asks())
+        && listener.scope(Some(&target.host)).keyed.asks();
+    match asked_since {
+        true => ProxyError { kind: ErrorKind::Misdirected, ..error },
+        false => error,
+    }
 }
 
 fn lookup(

@@ -13,17 +13,23 @@ pub mod backend;
 mod balance;
 mod budget;
 pub mod certificate;
+pub mod client_auth;
 mod compile;
 pub mod content;
 pub mod endpoint;
 mod host;
+pub mod identity;
 pub mod live;
 mod path;
+pub mod peer;
+pub mod policy;
 mod predicate;
 mod query;
 pub mod revocation;
 mod row;
 pub mod sticky;
+#[cfg(test)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -50,6 +56,7 @@ pub use upstream::Upstream;
 
 use endpoint::Endpoints;
 use host::HostIndex;
+use policy::Policy;
 use tls::{Issuer, TlsIndex, TlsScope};
 
 /// An index into a table's routes.
@@ -63,6 +70,9 @@ pub struct Table {
     pub listeners: BTreeMap<Name, Arc<TableListener>>,
     pub endpoints: Endpoints,
     routes: Vec<Arc<RouteEntry>>,
+    /// One entry of each route: what it says of who may come in is the same in all of them.
+    by_id: HashMap<ObjectId, RouteIndex>,
+    policies: BTreeMap<ObjectId, Arc<Policy>>,
     upstreams: HashMap<Vec<ObjectId>, Arc<Upstream>>,
     /// The turns of splits, by what is split.
     splits: HashMap<Vec<Share>, Arc<AtomicUsize>>,
@@ -88,6 +98,8 @@ pub struct RouteEntry {
     pub label: Arc<str>,
     pub action: RouteAction,
     pub middlewares: Vec<Middleware>,
+    /// Client-certificate policies, all of which must hold. Empty = the route names none.
+    pub policies: Vec<Arc<Policy>>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -104,6 +116,8 @@ impl Table {
             listeners: BTreeMap::new(),
             endpoints: Endpoints::default(),
             routes: Vec::new(),
+            by_id: HashMap::new(),
+            policies: BTreeMap::new(),
             upstreams: HashMap::new(),
             splits: HashMap::new(),
         }
@@ -121,6 +135,16 @@ impl Table {
     pub fn routes(&self) -> &[Arc<RouteEntry>] {
         &self.routes
     }
+
+    /// What a route has become, whatever requests it has there now.
+    pub fn route_of(&self, id: &ObjectId) -> Option<&Arc<RouteEntry>> {
+        self.by_id.get(id).map(|index| self.route(*index))
+    }
+
+    /// The policies that are enforced.
+    pub fn policies(&self) -> &BTreeMap<ObjectId, Arc<Policy>> {
+        &self.policies
+    }
 }
 
 impl TableListener {
@@ -133,5 +157,11 @@ impl TableListener {
     /// What the handshake for a server name, or a request for a host, is bound to.
     pub fn scope(&self, name: Option<&str>) -> &TlsScope {
         self.tls.scope(name)
+    }
+
+    /// Whether a request for `host` may come over a connection whose handshake was for `name` (RFC 9110 §15.5.20).
+    /// Both are resolved here and now: what the connection was bound to when it began may be another table's.
+    pub fn agree(&self, name: Option<&str>, host: &str) -> bool {
+        self.tls.agree(name, host)
     }
 }
