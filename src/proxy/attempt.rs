@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -61,6 +61,8 @@ pub struct Limits<'a> {
     pub fresh: bool,
     /// It has no body, and twice is as once.
     pub repeatable: bool,
+    /// It asks for another protocol.
+    pub switches: bool,
     /// The time for an answer begins where this is over.
     pub upload: &'a Upload,
 }
@@ -159,6 +161,7 @@ async fn send(
     let trace = connection.trace.clone();
     let before = trace.received();
     trace.begin(limits.repeatable);
+    trace.expect_switch(limits.switches);
     let within = |end: Instant| limits.deadline.map_or(end, |deadline| deadline.min(end));
     let mut answer = pin!(connection.sender.try_send_request(request));
     let mut departed = pin!(slot.departed());
@@ -170,7 +173,10 @@ async fn send(
         tokio::select! {
             biased;
             answer = &mut answer => match answer {
-                Ok(response) => return Outcome::Answered(response, connection),
+                Ok(response) => {
+                    trace.expect_switch(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+                    return Outcome::Answered(response, connection);
+                }
                 Err(error) => break error,
             },
             () = &mut departed, if watching => {

@@ -4,15 +4,17 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1::{self, Parts, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::model::units::Span;
 
 use super::body::RequestBody;
 use super::error::{ErrorKind, ProxyError};
+use super::tunnel::Side;
 use super::wire::{Trace, Traced};
 
 /// A connection that can be sent on.
@@ -20,6 +22,14 @@ use super::wire::{Trace, Traced};
 pub struct Connected {
     pub sender: SendRequest<RequestBody>,
     pub trace: Rc<Trace>,
+    left: oneshot::Receiver<Side>,
+}
+
+impl Connected {
+    /// The connection itself, once its endpoint has switched protocols; `None` where it is gone.
+    pub async fn switched(self) -> Option<Side> {
+        self.left.await.ok()
+    }
 }
 
 pub async fn connect(address: SocketAddr, limit: Duration) -> Result<Connected, ProxyError> {
@@ -37,10 +47,17 @@ pub async fn connect(address: SocketAddr, limit: Duration) -> Result<Connected, 
     let _ = stream.set_nodelay(true);
     let trace = Rc::<Trace>::default();
     let traced = Traced { stream, trace: trace.clone() };
-    let (sender, connection) = http1::handshake(TokioIo::new(traced)).await.map_err(|error| unreachable(&error))?;
+    let (sender, mut connection) = http1::handshake(TokioIo::new(traced)).await.map_err(|error| unreachable(&error))?;
+    let (leave, left) = oneshot::channel();
+    let of = trace.clone();
     tokio::task::spawn_local(async move {
         // How it ended is seen by whoever was using it.
-        let _ = connection.await;
+        let ended = (&mut connection).await;
+        if ended.is_ok() && of.expects_switch() {
+            let Parts { io, read_buf, .. } = connection.into_parts();
+            // Nobody waits for it where the endpoint did not switch.
+            let _ = leave.send(Side { stream: Box::new(io.into_inner()), ahead: read_buf });
+        }
     });
-    Ok(Connected { sender, trace })
+    Ok(Connected { sender, trace, left })
 }

@@ -14,6 +14,7 @@ use super::body::BodyError;
 use super::connection::Connection;
 use super::error::ErrorKind;
 use super::handshake::TlsFacts;
+use super::held::Hold;
 use super::pool::Slot;
 use super::upload::Upload;
 use super::worker::LiveRoute;
@@ -41,6 +42,8 @@ pub struct Exchange {
     /// When it must be over.
     pub deadline: Option<tokio::time::Instant>,
     pub upstream_duration: Option<Duration>,
+    /// How long it took until it became a tunnel.
+    pub switched: Option<Duration>,
 }
 
 impl Exchange {
@@ -66,6 +69,7 @@ impl Exchange {
             endpoint: None,
             deadline: None,
             upstream_duration: None,
+            switched: None,
             connection: connection.clone(),
         })
     }
@@ -82,10 +86,16 @@ impl Exchange {
         self.started.elapsed()
     }
 
+    /// A place among what is under way.
+    pub fn hold(&self) -> Option<Hold> {
+        self.route.as_ref().map(|route| Hold::begin(&self.connection, &route.entry))
+    }
+
     /// The endpoint stopped in the middle of its answer.
     pub fn broken(&mut self, error: &BodyError) {
         let kind = match error {
             BodyError::Overdue => ErrorKind::RequestTimeout,
+            BodyError::Withdrawn(kind) => *kind,
             // Half a request is no fault of the endpoint's.
             BodyError::Endpoint(_) if let Some(fault) = self.upload.fault() => fault.kind,
             BodyError::Endpoint(_) if self.endpoint.as_ref().is_some_and(|slot| slot.is_gone()) => {
@@ -142,10 +152,13 @@ impl Drop for Exchange {
         let duration = self.started.elapsed();
         let metrics = &self.connection.worker.metrics;
         if let Some(route) = &self.route {
-            route.cells(self.share).record(self.status.as_u16(), duration);
+            // How long a tunnel is open says nothing about how long requests take.
+            route.cells(self.share).record(self.status.as_u16(), self.switched.unwrap_or(duration));
         }
-        if let Some(reason) = self.reason {
-            metrics.refusal(reason);
+        match self.reason {
+            Some(reason) if self.switched.is_some() => metrics.cut(reason),
+            Some(reason) => metrics.refusal(reason),
+            None => {}
         }
         self.log(duration);
     }

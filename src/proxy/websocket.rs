@@ -1,0 +1,49 @@
+//! The handshake of WebSocket over h1 (RFC 6455 §4), where Portolan gives it itself: between h1 and h2, which has none.
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use aws_lc_rs::rand;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION};
+use http::{HeaderName, HeaderValue};
+
+use super::error::{ErrorKind, ProxyError};
+
+pub const KEY: HeaderName = SEC_WEBSOCKET_KEY;
+pub const ACCEPT: HeaderName = SEC_WEBSOCKET_ACCEPT;
+pub const VERSION: HeaderName = SEC_WEBSOCKET_VERSION;
+
+/// RFC 6455 §1.3.
+const MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A fresh key, and what an endpoint that speaks WebSocket makes of it.
+pub fn challenge() -> Result<(HeaderValue, HeaderValue), ProxyError> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| ProxyError::new(ErrorKind::UpgradeRefused, "no random bytes for a key"))?;
+    let key = text(STANDARD.encode(bytes));
+    let accept = accept(key.as_bytes());
+    Ok((key, accept))
+}
+
+/// The proof that a key was read.
+pub fn accept(key: &[u8]) -> HeaderValue {
+    text(STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, MAGIC].concat())))
+}
+
+fn text(base64: String) -> HeaderValue {
+    // The alphabet of base64 is legal in a header.
+    HeaderValue::try_from(base64).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proof_is_the_one_of_the_rfc() {
+        assert_eq!(accept(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let (key, proof) = challenge().expect("random bytes");
+        assert_eq!((key.len(), accept(key.as_bytes())), (24, proof));
+        assert_ne!(challenge().expect("random bytes").0, key);
+    }
+}
