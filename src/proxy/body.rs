@@ -13,6 +13,7 @@ use super::connect::Connected;
 use super::connection::Connection;
 use super::error::ErrorKind;
 use super::exchange::Exchange;
+use super::expectation::{Gate, Unasked};
 use super::framing::AfterAnswer;
 use super::held::Hold;
 use super::pool::{InFlight, Slot};
@@ -33,6 +34,8 @@ struct Coming {
     pace: Option<Pace>,
     trailers: TrailerGate,
     upload: Rc<Upload>,
+    /// Before an endpoint has said that it wants it.
+    gate: Option<Gate>,
     /// Whose request it is, once that is known, and its place among what is under way, once it is waited for.
     held: Option<(Rc<Connection>, Rc<LiveRoute>)>,
     hold: Option<Hold>,
@@ -49,6 +52,8 @@ pub enum UploadError {
     TooSlow,
     #[error("the request may not go on: {}", .0.reason())]
     Withdrawn(ErrorKind),
+    #[error("the endpoint answered without asking for the body")]
+    Unasked,
 }
 
 impl RequestBody {
@@ -66,6 +71,7 @@ impl RequestBody {
             pace: limits.body_rate.map(|rate| Pace::new(rate.0, timeouts.body.0)),
             trailers: TrailerGate::new(Passing::None, worker),
             upload,
+            gate: None,
             held: None,
             hold: None,
         })))
@@ -78,6 +84,14 @@ impl RequestBody {
     pub fn passing(mut self, passing: Passing) -> RequestBody {
         if let Some(coming) = &mut self.0 {
             coming.trailers.passing = passing;
+        }
+        self
+    }
+
+    /// It waits until the endpoint asks for it.
+    pub fn gated(mut self, gate: Gate) -> RequestBody {
+        if let Some(coming) = &mut self.0 {
+            coming.gate = Some(gate);
         }
         self
     }
@@ -113,7 +127,19 @@ impl Body for RequestBody {
 
 impl Coming {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(cx);
+        let open = match &mut self.gate {
+            Some(gate) => gate.poll_open(cx),
+            None => Poll::Ready(Ok(())),
+        };
+        let frame = match open {
+            Poll::Ready(Ok(())) => {
+                self.gate = None;
+                Pin::new(&mut self.inner).poll_frame(cx)
+            }
+            // No fault of anybody's: there is an answer.
+            Poll::Ready(Err(Unasked)) => return Poll::Ready(Some(Err(UploadError::Unasked))),
+            Poll::Pending => Poll::Pending,
+        };
         if !self.inner.is_end_stream()
             && let Poll::Ready(kind) = self.poll_withdrawn(cx)
         {
@@ -122,7 +148,8 @@ impl Coming {
         let mut frame = match frame {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
-                if let Some(pace) = &mut self.pace
+                if self.gate.is_none()
+                    && let Some(pace) = &mut self.pace
                     && !self.upload.has_answer()
                     && pace.poll_late(cx).is_ready()
                 {

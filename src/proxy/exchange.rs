@@ -1,6 +1,7 @@
 //! One request and its answer, from the head's arrival until the last byte is gone: what the log and the metrics say.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Uri, Version};
@@ -13,6 +14,7 @@ use crate::telemetry::metrics::InFlightGuard;
 use super::body::BodyError;
 use super::connection::Connection;
 use super::error::ErrorKind;
+use super::expectation::Expectation;
 use super::handshake::TlsFacts;
 use super::held::Hold;
 use super::pool::Slot;
@@ -39,6 +41,8 @@ pub struct Exchange {
     /// Index into the route's shares.
     pub share: usize,
     pub endpoint: Option<Rc<Slot>>,
+    /// Whether the endpoint has asked for the body, where it was to be asked.
+    pub expectation: Option<Arc<Expectation>>,
     /// When it must be over.
     pub deadline: Option<tokio::time::Instant>,
     pub upstream_duration: Option<Duration>,
@@ -67,6 +71,7 @@ impl Exchange {
             route: None,
             share: 0,
             endpoint: None,
+            expectation: None,
             deadline: None,
             upstream_duration: None,
             switched: None,
@@ -149,6 +154,9 @@ impl std::fmt::Debug for Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if let Some(expectation) = &self.expectation {
+            expectation.over();
+        }
         let duration = self.started.elapsed();
         let metrics = &self.connection.worker.metrics;
         if let Some(route) = &self.route {

@@ -10,9 +10,10 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, SET_COOKIE};
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, LOCATION, RETRY_AFTER, SET_COOKIE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -27,6 +28,7 @@ use super::body::{Lent, RequestBody, ResponseBody};
 use super::connection::Connection;
 use super::error::{ErrorKind, ProxyError};
 use super::exchange::Exchange;
+use super::expectation::{Expectation, Gate};
 use super::forward::{Forwarded, forward};
 use super::forwarded::strip_hop_by_hop;
 use super::hops::{self, Onward};
@@ -36,7 +38,8 @@ use super::trailers::{self, Passing, TrailerGate};
 use super::tunnel::{Far, Tunnel};
 use super::upgrade::{self, Offer};
 use super::worker::{Generation, LiveRoute};
-use super::{fields, framing};
+use super::framing::{self, AfterAnswer};
+use super::fields;
 
 const PORTOLAN_REASON: HeaderName = HeaderName::from_static("portolan-reason");
 
@@ -148,7 +151,13 @@ async fn serve(
     framing::frame_request(&mut head.headers, head.version, body.is_end_stream());
     let body = body.passing(Passing::of_request(&head.headers)).held(connection, &route);
     let offer = wish.as_ref().map(|wish| wish.offer(&mut head.headers)).transpose()?;
-    let request = upstream_request(head, uri, authority, body);
+    let mut request = upstream_request(head, uri, authority, body);
+    if request.headers().contains_key(EXPECT) {
+        let expectation = Arc::<Expectation>::default();
+        expectation.listen(&mut request);
+        exchange.expectation = Some(expectation.clone());
+        request = request.map(|body| body.gated(Gate::new(expectation)));
+    }
 
     let before = exchange.elapsed();
     let (mut parts, inner, mut lent, cookie) = send(destination, connection, request, exchange).await?;
@@ -171,13 +180,18 @@ async fn serve(
     if let Some(cookie) = cookie {
         parts.headers.append(SET_COOKIE, cookie);
     }
+    if exchange.expectation.as_ref().is_some_and(|expectation| expectation.answered()) {
+        // Neither side can tell whether the body would still come (RFC 9110 §10.1.1).
+        lent.after = AfterAnswer::Suspect;
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if agreed.is_none() {
         return Ok((parts, Becomes::Body(inner, lent, gate)));
     }
     let Lent { connection: lent, slot, _in_flight: in_flight, .. } = lent;
     let gone = || ProxyError::new(ErrorKind::EndpointReset, "the endpoint closed the connection as it switched protocols");
     let side = lent.switched().await.ok_or_else(gone)?;
-    Ok((parts, Becomes::Tunnel(Far { side, slot, in_flight })))
+    Ok((parts, Becomes::Tunnel(Far { side, slot, _in_flight: in_flight })))
 }
 
 /// The protocol that an endpoint switches to, where it does.

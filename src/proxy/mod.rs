@@ -16,6 +16,7 @@ mod connection;
 mod drain;
 mod error;
 mod exchange;
+mod expectation;
 mod fields;
 mod forward;
 mod forwarded;

@@ -60,7 +60,7 @@ pub struct Tunnel {
 pub struct Far {
     pub side: Side,
     pub slot: Rc<Slot>,
-    pub in_flight: Option<InFlight>,
+    pub _in_flight: Option<InFlight>,
 }
 
 enum End {
