@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::diagnostic::{Denial, Origin};
 use super::id::ObjectId;
 use super::route::Replica;
+use super::schema::Scheme;
 use super::units::Span;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +28,7 @@ pub struct Service {
     pub absent: Option<Denial>,
 }
 
-/// One address that answers requests in cleartext HTTP/1.1.
+/// One address that answers requests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     pub address: SocketAddr,
@@ -36,12 +37,13 @@ pub struct Endpoint {
     pub phase: Phase,
     /// Who stands behind the address, as people know it: a container's name, or the URL that was written.
     pub name: Arc<str>,
+    pub scheme: Scheme,
 }
 
 impl Endpoint {
-    /// Ready, with a weight of one.
+    /// Ready, with a weight of one, in cleartext HTTP/1.1.
     pub fn new(address: SocketAddr, name: impl Into<Arc<str>>) -> Endpoint {
-        Endpoint { address, weight: 1, phase: Phase::Ready, name: name.into() }
+        Endpoint { address, weight: 1, phase: Phase::Ready, name: name.into(), scheme: Scheme::Http }
     }
 }
 

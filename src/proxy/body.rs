@@ -103,6 +103,17 @@ impl RequestBody {
         }
         self
     }
+
+    /// It goes to an h2 endpoint, whatever it was meant for before.
+    pub fn passing_in_h2(&mut self) {
+        if let Some(coming) = &mut self.0 {
+            coming.trailers.passing = Passing::Unforged;
+            // Nobody can be heard to ask for it.
+            if let Some(gate) = coming.gate.take() {
+                gate.open();
+            }
+        }
+    }
 }
 
 impl Body for RequestBody {

@@ -330,7 +330,7 @@ async fn until_over<C: Future<Output = hyper::Result<()>> + Unpin>(
 
 /// Streams of a connection stay on its worker.
 #[derive(Debug, Clone, Copy)]
-struct Local;
+pub struct Local;
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, future: F) {

@@ -36,7 +36,8 @@ pub struct Forwarded {
     pub cookie: Option<HeaderValue>,
 }
 
-/// `upload` is the request's body on its way in; `deadline` is when the whole exchange must be over; `tls` whether the client's connection is.
+/// `upload` is the request's body on its way in; `deadline` is when the whole exchange must be over; `tls` whether the client's connection is;
+/// `trailers` whether the client takes them.
 pub async fn forward(
     destination: Destination<'_>,
     worker: &Rc<Worker>,
@@ -44,6 +45,7 @@ pub async fn forward(
     upload: &Upload,
     deadline: Option<tokio::time::Instant>,
     tls: bool,
+    trailers: bool,
 ) -> Result<Forwarded, ProxyError> {
     let upstream = destination.upstream();
     let affinity = destination.affinity();
@@ -86,7 +88,9 @@ pub async fn forward(
                 false => Departure::Bear,
             }
         };
-        let limits = Limits { timeouts: &traffic.timeouts, deadline, fresh: at.is_none(), repeatable, switches, upload };
+        let fresh = at.is_none();
+        let limits =
+            Limits { timeouts: &traffic.timeouts, deadline, fresh, repeatable, switches, trailers, upload };
         let Failure { kind, error, request: again } = match attempt(&slot, request, &limits, departure).await {
             Outcome::Answered(response, connection) => {
                 let member = at.or_else(|| upstream.members.iter().position(|m| m.endpoint.id == slot.endpoint.id));

@@ -160,7 +160,7 @@ async fn serve(
     }
 
     let before = exchange.elapsed();
-    let (mut parts, inner, mut lent, cookie) = send(destination, connection, request, exchange).await?;
+    let (mut parts, inner, mut lent, cookie) = send(destination, connection, request, exchange, takes_trailers).await?;
     lent.after = framing::check_response(parts.status, &mut parts.headers)?;
     exchange.upstream_duration = Some(exchange.elapsed().saturating_sub(before));
     let agreed = agreed(&parts, offer.as_ref())?;
@@ -190,7 +190,7 @@ async fn serve(
     }
     let Lent { connection: lent, slot, _in_flight: in_flight, .. } = lent;
     let gone = || ProxyError::new(ErrorKind::EndpointReset, "the endpoint closed the connection as it switched protocols");
-    let side = lent.switched().await.ok_or_else(gone)?;
+    let side = lent.switched(parts.extensions.remove()).await.ok_or_else(gone)?;
     Ok((parts, Becomes::Tunnel(Far { side, slot, _in_flight: in_flight })))
 }
 
@@ -323,12 +323,13 @@ async fn send(
     connection: &Rc<Connection>,
     request: Request<RequestBody>,
     exchange: &mut Exchange,
+    trailers: bool,
 ) -> Result<(http::response::Parts, Incoming, Lent, Option<HeaderValue>), Answer> {
     let limit = destination.upstream().traffic.timeouts.request;
     exchange.deadline = limit.map(|span| tokio::time::Instant::from_std(exchange.started()) + span.0);
     let tls = connection.tls.is_some();
     let Exchange { upload, deadline, .. } = &*exchange;
-    let forwarded = forward(destination, &connection.worker, request, upload, *deadline, tls).await?;
+    let forwarded = forward(destination, &connection.worker, request, upload, *deadline, tls, trailers).await?;
     exchange.upload.answered();
     let Forwarded { response, connection: lent, cookie } = forwarded;
     exchange.endpoint = Some(lent.slot.clone());

@@ -26,6 +26,7 @@ use super::exchange::Exchange;
 use super::held::Hold;
 use super::pipe::{Broken, Pipe};
 use super::pool::{InFlight, Slot};
+use super::shared::Place;
 
 /// For a client to take the last bytes of a tunnel that ends otherwise than by itself.
 const LAST_BYTES: Duration = Duration::from_secs(1);
@@ -39,6 +40,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 pub struct Side {
     pub stream: Box<dyn Duplex>,
     pub ahead: Bytes,
+    /// On a connection that others use as well.
+    pub _place: Option<Place>,
 }
 
 impl std::fmt::Debug for Side {
@@ -115,7 +118,7 @@ impl Tunnel {
 
     async fn join(&mut self, client: &mut impl Duplex, ahead: Bytes, drained: impl Future<Output = ()>) -> End {
         let Tunnel { connection, exchange, far: Far { side, slot, .. }, hold, .. } = self;
-        let Side { stream: endpoint, ahead: answered } = side;
+        let Side { stream: endpoint, ahead: answered, .. } = side;
         let idle = connection.timeouts.tunnel_idle.0;
         let (mut up, mut down) = (Pipe::new(ahead), Pipe::new(std::mem::take(answered)));
         let mut last = Instant::now();

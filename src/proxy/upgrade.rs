@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use hyper::ext::Protocol;
 
 use super::error::{ErrorKind, ProxyError};
-use super::websocket::{self, ACCEPT, KEY, VERSION};
+use super::websocket::{self, ACCEPT, KEY, VERSION, WEBSOCKET};
 
 /// HTTP itself in other clothes: behind an upgrade to one of these, requests could be for anything.
 const NEVER: [&str; 6] = ["h2c", "h2", "h3", "http", "tls", "ssl"];
@@ -42,7 +42,7 @@ pub fn wish(head: &mut Parts, whole: bool) -> Result<Option<Wish>, ProxyError> {
         if head.method != Method::CONNECT {
             return Err(ProxyError::new(ErrorKind::Malformed, "a protocol without CONNECT"));
         }
-        if protocol.as_str() != "websocket" {
+        if protocol.as_str() != WEBSOCKET {
             let detail = format!("an extended CONNECT for {}", protocol.as_str());
             return Err(ProxyError::new(ErrorKind::ConnectRefused, detail));
         }
@@ -72,7 +72,7 @@ impl Wish {
             Wish::WebSocket => {
                 let (key, accept) = websocket::challenge()?;
                 headers.insert(KEY, key);
-                (HeaderValue::from_static("websocket"), Some(accept))
+                (HeaderValue::from_static(WEBSOCKET), Some(accept))
             }
         };
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

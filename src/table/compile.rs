@@ -143,11 +143,10 @@ impl<'d> Build<'d> {
         }
         let facts = || services.iter().filter_map(|id| self.desired.services.get(id));
         let mut endpoints: Vec<Endpoint> = facts().flat_map(|facts| facts.endpoints.iter().cloned()).collect();
-        // An address that is named twice is one endpoint: ready if it is so for anybody.
-        endpoints.sort_by(|a, b| {
-            (a.address, a.phase, Reverse(a.weight), &a.name).cmp(&(b.address, b.phase, Reverse(b.weight), &b.name))
-        });
-        endpoints.dedup_by(|a, b| a.address == b.address);
+        // An address that is named twice is one endpoint, ready if it is so for anybody; spoken to in two ways, it is two.
+        let by = |e: &Endpoint| (e.address, e.scheme, e.phase, Reverse(e.weight));
+        endpoints.sort_by(|a, b| (by(a), &a.name).cmp(&(by(b), &b.name)));
+        endpoints.dedup_by(|a, b| (a.address, a.scheme) == (b.address, b.scheme));
         let ready = endpoints.iter().any(|endpoint| endpoint.phase == Phase::Ready);
         let absent = if ready { None } else { facts().find_map(|facts| facts.absent.clone()) };
         let traffic = facts().next().map(|facts| facts.traffic.clone()).unwrap_or_default();

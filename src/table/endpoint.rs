@@ -8,26 +8,30 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use foldhash::fast::RandomState;
 
+use crate::model::schema::Scheme;
 use crate::model::service::{Endpoint, Phase};
 
 use super::balance::mix;
 
-/// An endpoint for as long as tables without a gap name it, whatever becomes of its phase and weights.
+/// An endpoint for as long as tables without a gap name it, whatever becomes of its phase and weights. How it is spoken to
+/// is part of who it is: a connection that was made under other terms is never used for it.
 #[derive(Debug)]
 pub struct LiveEndpoint {
     /// A new one each time that it (re)appears: what was bound to one that went away is not bound to it.
     pub id: u64,
     pub address: SocketAddr,
     pub name: Arc<str>,
+    pub scheme: Scheme,
     /// Of name and address, the same in every process.
     pub hash: u64,
     in_flight: AtomicU32,
 }
 
 impl LiveEndpoint {
-    fn new(id: u64, address: SocketAddr, name: Arc<str>) -> LiveEndpoint {
+    fn new(id: u64, identity: Identity) -> LiveEndpoint {
+        let Identity { address, name, scheme } = identity;
         let hash = mix(fnv(format!("{address} {name}").as_bytes()));
-        LiveEndpoint { id, address, name, hash, in_flight: AtomicU32::new(0) }
+        LiveEndpoint { id, address, name, scheme, hash, in_flight: AtomicU32::new(0) }
     }
 
     /// Requests under way, of all workers: of those upstreams that balance by it.
@@ -50,10 +54,18 @@ pub(super) fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
+/// What makes two mentions of an endpoint the same one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Identity {
+    address: SocketAddr,
+    name: Arc<str>,
+    scheme: Scheme,
+}
+
 /// All endpoints that a table names.
 #[derive(Debug, Default)]
 pub struct Endpoints {
-    by_name: HashMap<(SocketAddr, Arc<str>), Arc<LiveEndpoint>>,
+    by_identity: HashMap<Identity, Arc<LiveEndpoint>>,
     phases: HashMap<u64, Phase, RandomState>,
     next: u64,
 }
@@ -66,12 +78,12 @@ impl Endpoints {
 
     /// The endpoint as the previous table had it, else a new one.
     pub(super) fn adopt(&mut self, endpoint: &Endpoint, previous: &Endpoints) -> Arc<LiveEndpoint> {
-        let key = (endpoint.address, endpoint.name.clone());
+        let identity = Identity { address: endpoint.address, name: endpoint.name.clone(), scheme: endpoint.scheme };
         let next = &mut self.next;
-        let live = self.by_name.entry(key).or_insert_with_key(|key| {
-            previous.by_name.get(key).cloned().unwrap_or_else(|| {
+        let live = self.by_identity.entry(identity).or_insert_with_key(|identity| {
+            previous.by_identity.get(identity).cloned().unwrap_or_else(|| {
                 *next += 1;
-                Arc::new(LiveEndpoint::new(*next, key.0, key.1.clone()))
+                Arc::new(LiveEndpoint::new(*next, identity.clone()))
             })
         });
         // Ready for one upstream is ready: the others' verdict is theirs.

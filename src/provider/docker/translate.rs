@@ -250,7 +250,8 @@ impl<'c> Speaker<'c> {
             Ok(Reached { address, phase, why }) => {
                 let weight = spec.weight.unwrap_or(1);
                 let name = self.container.name.as_str();
-                service.endpoints.push(Endpoint { phase, weight, ..Endpoint::new(address, name) });
+                let scheme = spec.scheme.unwrap_or_default();
+                service.endpoints.push(Endpoint { phase, weight, scheme, ..Endpoint::new(address, name) });
                 service.absent = why.map(|why| Denial::new(why.reason, why.detail));
             }
             Err(absence) => {

@@ -299,7 +299,7 @@ mod tests {
         let snapshot = lowered(Provider::File, text);
         assert_eq!(snapshot.services[0].denied, None);
         assert_eq!(reasons(&snapshot), [Reason::NotSupportedYet]);
-        let text = "services: { s: { endpoints: ['http://10.0.0.1:80'], scheme: h2c } }";
+        let text = "services: { s: { endpoints: ['https://10.0.0.1:443'], scheme: https } }";
         assert!(lowered(Provider::File, text).services[0].denied.is_some());
     }
 
@@ -327,11 +327,12 @@ mod tests {
         for (url, reason) in [
             ("http://kuard:8080", Reason::NotSupportedYet),
             ("https://10.0.0.1", Reason::NotSupportedYet),
+            ("ftp://10.0.0.1", Reason::Invalid),
             ("10.0.0.1:80", Reason::Invalid),
             ("http://10.0.0.1/x", Reason::Invalid),
         ] {
-            assert_eq!(service::endpoint(url).expect_err(url).0, reason, "{url}");
+            assert_eq!(service::endpoint(url, None).expect_err(url).0, reason, "{url}");
         }
-        assert_eq!(service::endpoint("http://[::1]:8080").expect("valid").address.to_string(), "[::1]:8080");
+        assert_eq!(service::endpoint("http://[::1]:8080", None).expect("valid").address.to_string(), "[::1]:8080");
     }
 }

@@ -37,7 +37,7 @@ pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diag
         let diagnostic = operator_only(&reading.id, tree, "endpoints", instead);
         reading.deny(diagnostic);
     }
-    if scheme.is_some_and(|scheme| scheme != Scheme::Http) {
+    if scheme.is_some_and(Scheme::is_secure) {
         reading.not_yet("scheme");
     }
     if let Some(tls) = tls {
@@ -104,7 +104,7 @@ pub(super) fn written_endpoints(
         return;
     };
     for url in urls {
-        match endpoint(url) {
+        match endpoint(url, spec.scheme) {
             Ok(endpoint) => service.endpoints.push(endpoint),
             Err((reason, why)) => {
                 let origin = tree.field("endpoints").unwrap_or(tree).origin.clone();
@@ -120,7 +120,7 @@ pub(super) fn written_endpoints(
 /// Weights go by address: a URL may be spelt in more than one way.
 fn weigh(spec: &ServiceSpec, service: &mut Service, tree: &Tree, findings: &mut Vec<Diagnostic>) {
     for (url, weight) in spec.weights.iter().flatten() {
-        let address = endpoint(url).ok().map(|endpoint| endpoint.address);
+        let address = endpoint(url, spec.scheme).ok().map(|endpoint| endpoint.address);
         let named = service.endpoints.iter_mut().filter(|endpoint| Some(endpoint.address) == address);
         let count = named.map(|endpoint| endpoint.weight = *weight).count();
         if count == 0 && service.denied.is_none() {
@@ -133,24 +133,35 @@ fn weigh(spec: &ServiceSpec, service: &mut Service, tree: &Tree, findings: &mut 
     }
 }
 
-pub(super) fn endpoint(url: &str) -> Result<Endpoint, (Reason, String)> {
+/// `scheme` is the service's own word, which a URL may not contradict: `h2c` says more of `http://`, `h2` of `https://`.
+pub(super) fn endpoint(url: &str, scheme: Option<Scheme>) -> Result<Endpoint, (Reason, String)> {
     let shape = "write it like http://10.0.0.7:8080";
     let invalid = |why: &str| (Reason::Invalid, format!("\"{url}\" is no endpoint: {why}; {shape}"));
     let uri: http::Uri = url.parse().map_err(|_| invalid("it is not a URL"))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https" | "h2c" | "h2") => {
-            return Err((Reason::NotSupportedYet, format!("\"{url}\": only http:// endpoints are built so far")));
-        }
-        _ => return Err(invalid("its scheme is not http")),
+    let written = match uri.scheme_str() {
+        Some("http") => Scheme::Http,
+        Some("h2c") => Scheme::H2c,
+        Some("https") => Scheme::Https,
+        Some("h2") => Scheme::H2,
+        _ => return Err(invalid("its scheme is none of http, h2c, https and h2")),
+    };
+    let spoken = match (written, scheme) {
+        (written, None) => written,
+        (Scheme::Http, Some(Scheme::H2c)) => Scheme::H2c,
+        (Scheme::Https, Some(Scheme::H2)) => Scheme::H2,
+        (written, Some(scheme)) if written == scheme => scheme,
+        (_, Some(scheme)) => return Err(invalid(&format!("the service's scheme is {}", scheme.as_str()))),
+    };
+    if spoken.is_secure() {
+        return Err((Reason::NotSupportedYet, format!("\"{url}\": TLS to endpoints is not built yet")));
     }
     if uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
         return Err(invalid("it has a path; a middleware changes paths"));
     }
     let host = uri.host().unwrap_or_default();
-    let port = uri.port_u16().unwrap_or(80);
+    let port = uri.port_u16().unwrap_or(if spoken.is_secure() { 443 } else { 80 });
     match host.trim_matches(['[', ']']).parse() {
-        Ok(ip) => Ok(Endpoint::new(SocketAddr::new(ip, port), url)),
+        Ok(ip) => Ok(Endpoint { scheme: spoken, ..Endpoint::new(SocketAddr::new(ip, port), url) }),
         Err(_) => {
             let why = format!("\"{url}\": endpoints by DNS name are not built yet; write the address");
             Err((Reason::NotSupportedYet, why))
