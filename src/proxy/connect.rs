@@ -1,8 +1,10 @@
 //! A new connection to an endpoint, spoken to by its scheme.
 //!
 //! ```text
-//! http ─▶ socket ─▶ h1        h2c ─▶ socket ─▶ h2
+//! http ─▶ socket ─▶ h1      https ─▶ socket ─▶ TLS ─ALPN─▶ h2 · h1
+//! h2c  ─▶ socket ─▶ h2      h2    ─▶ socket ─▶ TLS ─ALPN─▶ h2
 //! ```
+//! What is to be spoken to over TLS is spoken to over TLS or not at all.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,14 +13,18 @@ use bytes::Bytes;
 use hyper::client::conn::http1::{self, Parts, SendRequest};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use rustls::CertificateError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::model::schema::Scheme;
 use crate::model::units::Span;
 use crate::table::LiveEndpoint;
+use crate::table::endpoint::EndpointTls;
 
 use super::body::RequestBody;
 use super::error::{ErrorKind, ProxyError};
@@ -64,25 +70,85 @@ pub enum Opened {
 
 pub async fn connect(endpoint: &LiveEndpoint, limit: Duration) -> Result<Opened, ProxyError> {
     let address = endpoint.address;
-    match timeout(limit, open(endpoint)).await {
-        Ok(Ok(opened)) => Ok(opened),
-        Ok(Err(why)) => Err(ProxyError::new(ErrorKind::EndpointUnreachable, format!("{address}: {why}"))),
-        Err(_) => {
-            let why = format!("{address}: no connection within {}", Span(limit));
-            Err(ProxyError::new(ErrorKind::ConnectTimeout, why))
-        }
-    }
+    let at = |Failed(kind, why)| ProxyError::new(kind, format!("{address}: {why}"));
+    timeout(limit, open(endpoint))
+        .await
+        .unwrap_or_else(|_| Err(Failed(ErrorKind::ConnectTimeout, format!("no connection within {}", Span(limit)))))
+        .map_err(at)
 }
 
-async fn open(endpoint: &LiveEndpoint) -> Result<Opened, String> {
-    let stream = TcpStream::connect(endpoint.address).await.map_err(|error| error.to_string())?;
+struct Failed(ErrorKind, String);
+
+fn unreachable(why: String) -> Failed {
+    Failed(ErrorKind::EndpointUnreachable, why)
+}
+
+async fn open(endpoint: &LiveEndpoint) -> Result<Opened, Failed> {
+    let stream = TcpStream::connect(endpoint.address).await.map_err(|error| unreachable(error.to_string()))?;
     // Requests are written whole; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
-    match endpoint.scheme {
-        Scheme::Http => h1(stream).await.map(Opened::H1),
-        Scheme::H2c => Shared::begin(stream, false).await.map(Opened::H2),
-        // Lowering denies these services as long as they are not built.
-        Scheme::Https | Scheme::H2 => Err("TLS to endpoints is not built yet".into()),
+    let opened = match (endpoint.scheme, &endpoint.tls) {
+        (Scheme::Http, _) => h1(stream).await.map(Opened::H1),
+        (Scheme::H2c, _) => Shared::begin(stream, false).await.map(Opened::H2),
+        (Scheme::Https | Scheme::H2, Some(tls)) => {
+            let stream = handshake(stream, tls).await?;
+            match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => Shared::begin(stream, true).await.map(Opened::H2),
+                _ if endpoint.scheme == Scheme::H2 => {
+                    return Err(Failed(ErrorKind::EndpointTls, "it does not offer HTTP/2 by ALPN".into()));
+                }
+                _ => h1(stream).await.map(Opened::H1),
+            }
+        }
+        // Not compiled, and never spoken to in another way.
+        (Scheme::Https | Scheme::H2, None) => {
+            return Err(Failed(ErrorKind::EndpointTls, "there are no terms for TLS with it".into()));
+        }
+    };
+    opened.map_err(unreachable)
+}
+
+async fn handshake(stream: TcpStream, tls: &EndpointTls) -> Result<TlsStream<TcpStream>, Failed> {
+    let EndpointTls { with, server_name } = tls;
+    let connector = TlsConnector::from(with.config.clone());
+    connector.connect(server_name.clone(), stream).await.map_err(|error| {
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        match cause {
+            Some(rustls::Error::InvalidCertificate(why)) => {
+                Failed(ErrorKind::EndpointCertificate, reject(why, &server_name.to_str()))
+            }
+            Some(rustls::Error::NoCertificatesPresented) => {
+                Failed(ErrorKind::EndpointCertificate, "it shows no certificate".into())
+            }
+            Some(rustls::Error::InvalidMessage(_)) => {
+                Failed(ErrorKind::EndpointTls, "it does not answer in TLS; is its scheme http?".into())
+            }
+            Some(cause) => Failed(ErrorKind::EndpointTls, format!("no TLS with it: {cause}")),
+            None => Failed(ErrorKind::EndpointTls, format!("it broke off the TLS handshake: {error}")),
+        }
+    })
+}
+
+/// Why a certificate is not taken, in the words of whoever has to mend it.
+fn reject(why: &CertificateError, name: &str) -> String {
+    match why {
+        CertificateError::NotValidForName => {
+            format!("its certificate is not for {name}; set tls.server_name to a name that it is for")
+        }
+        CertificateError::NotValidForNameContext { presented, .. } => format!(
+            "its certificate is not for {name}, but for {}; set tls.server_name to a name that it is for",
+            presented.join(", ")
+        ),
+        CertificateError::UnknownIssuer => {
+            "its certificate leads to no CA that the service trusts; name its CA in tls.trust".into()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!("its certificate has expired ({why})")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("its certificate is not valid yet ({why})")
+        }
+        other => format!("its certificate is not taken: {other}"),
     }
 }
 

@@ -37,6 +37,10 @@ pub enum ErrorKind {
     /// A known route without an endpoint that is ready.
     NoEndpoint(Option<Reason>),
     EndpointUnreachable,
+    /// Its certificate is not one that the service takes.
+    EndpointCertificate,
+    /// The two could not agree on TLS, or it speaks none.
+    EndpointTls,
     EndpointReset,
     /// It departed before it answered, and the request could go nowhere else.
     EndpointGone,
@@ -81,6 +85,8 @@ impl ErrorKind {
                 (StatusCode::SERVICE_UNAVAILABLE, reason.map_or("NoEndpoint", Reason::as_str), Upstream)
             }
             ErrorKind::EndpointUnreachable => (StatusCode::BAD_GATEWAY, "EndpointUnreachable", Upstream),
+            ErrorKind::EndpointCertificate => (StatusCode::BAD_GATEWAY, "EndpointCertificate", Upstream),
+            ErrorKind::EndpointTls => (StatusCode::BAD_GATEWAY, "EndpointTls", Upstream),
             ErrorKind::EndpointReset => (StatusCode::BAD_GATEWAY, "EndpointReset", Upstream),
             ErrorKind::EndpointGone => (StatusCode::BAD_GATEWAY, "EndpointGone", Upstream),
             ErrorKind::EndpointMalformed => (StatusCode::BAD_GATEWAY, "EndpointMalformed", Upstream),

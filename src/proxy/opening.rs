@@ -26,6 +26,8 @@ pub struct Opening {
     turn: Semaphore,
     failures: Cell<u64>,
     last: RefCell<Option<ProxyError>>,
+    /// What was said last about TLS with it.
+    said: RefCell<Option<String>>,
 }
 
 impl Opening {
@@ -35,7 +37,29 @@ impl Opening {
             Scheme::H2c | Scheme::H2 => Some(true),
             Scheme::Https => None,
         };
-        Opening { shares: Cell::new(shares), turn: Semaphore::new(1), failures: Cell::new(0), last: RefCell::default() }
+        Opening {
+            shares: Cell::new(shares),
+            turn: Semaphore::new(1),
+            failures: Cell::new(0),
+            last: RefCell::default(),
+            said: RefCell::default(),
+        }
+    }
+}
+
+impl Opening {
+    /// A certificate that is not taken is for the operator to mend: said once, until it is mended or another thing is wrong.
+    fn mind(&self, slot: &Slot, error: Option<&ProxyError>) {
+        let Some(ProxyError { kind: ErrorKind::EndpointCertificate | ErrorKind::EndpointTls, detail }) = error else {
+            if error.is_none() && self.said.borrow().is_some() {
+                self.said.take();
+            }
+            return;
+        };
+        if self.said.borrow().as_ref() != Some(detail) {
+            tracing::warn!(endpoint = &*slot.endpoint.name, detail, "no TLS with an endpoint");
+            *self.said.borrow_mut() = Some(detail.clone());
+        }
     }
 }
 
@@ -71,7 +95,9 @@ pub async fn open(slot: &Rc<Slot>, limit: Duration) -> Result<Connected, ProxyEr
 }
 
 async fn alone(slot: &Rc<Slot>, limit: Duration) -> Result<Connected, ProxyError> {
-    match connect(&slot.endpoint, limit).await? {
+    let connected = connect(&slot.endpoint, limit).await;
+    slot.opening.mind(slot, connected.as_ref().err());
+    match connected? {
         Opened::H1(exclusive) => {
             slot.opening.shares.set(Some(false));
             Ok(Connected::H1(exclusive))

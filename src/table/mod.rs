@@ -13,6 +13,7 @@ pub mod backend;
 mod balance;
 mod budget;
 pub mod certificate;
+pub mod client_tls;
 mod compile;
 pub mod endpoint;
 mod host;
@@ -45,6 +46,7 @@ pub use predicate::RequestView;
 pub use sticky::StickyKey;
 pub use upstream::Upstream;
 
+use client_tls::{ClientTls, ClientTlsKey};
 use endpoint::Endpoints;
 use host::HostIndex;
 use tls::{Issuer, TlsIndex, TlsScope};
@@ -59,6 +61,7 @@ pub struct Table {
     pub generation: u64,
     pub listeners: BTreeMap<Name, Arc<TableListener>>,
     pub endpoints: Endpoints,
+    client_tls: HashMap<ClientTlsKey, Arc<ClientTls>>,
     routes: Vec<Arc<RouteEntry>>,
     upstreams: HashMap<Vec<ObjectId>, Arc<Upstream>>,
     /// The turns of splits, by what is split.
@@ -113,6 +116,7 @@ impl Table {
             generation: 0,
             listeners: BTreeMap::new(),
             endpoints: Endpoints::default(),
+            client_tls: HashMap::new(),
             routes: Vec::new(),
             upstreams: HashMap::new(),
             splits: HashMap::new(),

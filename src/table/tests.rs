@@ -316,6 +316,7 @@ fn compiled(desired: &Desired) -> Arc<Table> {
     let materials = Materials {
         certificates: &certificates,
         issuers: &issuers,
+        system_roots: &Err("none in tests".into()),
         default_certificate: None,
         default_issuers: &[],
         sticky_key: &StickyKey([0; 32]),

@@ -31,7 +31,7 @@ use service::written_endpoints;
 
 pub use crate::model::schema::SECTIONS;
 pub use route::route;
-pub use service::service;
+pub use service::{Lowered, service};
 
 /// Who wrote the objects.
 #[derive(Debug, Clone)]
@@ -108,9 +108,8 @@ pub fn object(
             Err(denial) => unplaced.push(denial),
         },
         Kind::Service => {
-            let (spec, mut service) = service(name, tree, author, findings);
-            written_endpoints(&spec, &mut service, tree, findings);
-            snapshot.services.push(service);
+            let lowered = service(name, tree, author, findings);
+            snapshot.services.push(written_endpoints(lowered, tree, findings));
         }
         Kind::Middleware => snapshot.middlewares.push(middleware(name, tree, author, findings)),
         Kind::Certificate => snapshot.certificates.extend(certificate(name, tree, author, findings)),
@@ -299,8 +298,6 @@ mod tests {
         let snapshot = lowered(Provider::File, text);
         assert_eq!(snapshot.services[0].denied, None);
         assert_eq!(reasons(&snapshot), [Reason::NotSupportedYet]);
-        let text = "services: { s: { endpoints: ['https://10.0.0.1:443'], scheme: https } }";
-        assert!(lowered(Provider::File, text).services[0].denied.is_some());
     }
 
     #[test]
@@ -326,7 +323,6 @@ mod tests {
     fn endpoints_are_addresses() {
         for (url, reason) in [
             ("http://kuard:8080", Reason::NotSupportedYet),
-            ("https://10.0.0.1", Reason::NotSupportedYet),
             ("ftp://10.0.0.1", Reason::Invalid),
             ("10.0.0.1:80", Reason::Invalid),
             ("http://10.0.0.1/x", Reason::Invalid),
