@@ -18,13 +18,14 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::model::schema::Scheme;
 use crate::model::service::Timeouts;
 use crate::model::units::Span;
 
 use super::body::RequestBody;
 use super::connect::Connected;
 use super::error::{ErrorKind, ProxyError};
-use super::opening::open;
+use super::opening::{open, open_h1};
 use super::pool::Slot;
 use super::upload::Upload;
 use super::websocket::Connect;
@@ -114,7 +115,7 @@ pub async fn attempt(
     limits: &Limits<'_>,
     departure: impl Fn(Sent) -> Departure,
 ) -> Outcome {
-    let kept = if limits.fresh { None } else { slot.checkout() };
+    let kept = if limits.fresh || is_apart(slot, limits) { None } else { slot.checkout() };
     let was_kept = kept.is_some();
     let outcome = match kept {
         Some(connection) => send(slot, connection, true, request, limits, &departure).await,
@@ -129,6 +130,11 @@ pub async fn attempt(
     }
 }
 
+/// An endpoint that picks its protocol gets a request to switch over h1, which every server does it by.
+fn is_apart(slot: &Slot, limits: &Limits<'_>) -> bool {
+    limits.switches && slot.endpoint.scheme == Scheme::Https
+}
+
 async fn fresh(
     slot: &Rc<Slot>,
     request: Request<RequestBody>,
@@ -137,7 +143,9 @@ async fn fresh(
 ) -> Outcome {
     let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let limit = left.map_or(limits.timeouts.connect.0, |left| left.min(limits.timeouts.connect.0));
-    let mut connecting = pin!(open(slot, limit));
+    let mut connecting = pin!(async {
+        if is_apart(slot, limits) { open_h1(slot, limit).await } else { open(slot, limit).await }
+    });
     let connected = tokio::select! {
         biased;
         connected = &mut connecting => connected,

@@ -7,6 +7,7 @@
 //! What is to be spoken to over TLS is spoken to over TLS or not at all.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -68,10 +69,11 @@ pub enum Opened {
     H2(Rc<Shared>),
 }
 
-pub async fn connect(endpoint: &LiveEndpoint, limit: Duration) -> Result<Opened, ProxyError> {
+/// `exclusive`: over h1 alone, where the endpoint would pick.
+pub async fn connect(endpoint: &LiveEndpoint, limit: Duration, exclusive: bool) -> Result<Opened, ProxyError> {
     let address = endpoint.address;
     let at = |Failed(kind, why)| ProxyError::new(kind, format!("{address}: {why}"));
-    timeout(limit, open(endpoint))
+    timeout(limit, open(endpoint, exclusive))
         .await
         .unwrap_or_else(|_| Err(Failed(ErrorKind::ConnectTimeout, format!("no connection within {}", Span(limit)))))
         .map_err(at)
@@ -83,7 +85,7 @@ fn unreachable(why: String) -> Failed {
     Failed(ErrorKind::EndpointUnreachable, why)
 }
 
-async fn open(endpoint: &LiveEndpoint) -> Result<Opened, Failed> {
+async fn open(endpoint: &LiveEndpoint, exclusive: bool) -> Result<Opened, Failed> {
     let stream = TcpStream::connect(endpoint.address).await.map_err(|error| unreachable(error.to_string()))?;
     // Requests are written whole; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
@@ -91,7 +93,7 @@ async fn open(endpoint: &LiveEndpoint) -> Result<Opened, Failed> {
         (Scheme::Http, _) => h1(stream).await.map(Opened::H1),
         (Scheme::H2c, _) => Shared::begin(stream, false).await.map(Opened::H2),
         (Scheme::Https | Scheme::H2, Some(tls)) => {
-            let stream = handshake(stream, tls).await?;
+            let stream = handshake(stream, tls, exclusive).await?;
             match stream.get_ref().1.alpn_protocol() {
                 Some(b"h2") => Shared::begin(stream, true).await.map(Opened::H2),
                 _ if endpoint.scheme == Scheme::H2 => {
@@ -108,9 +110,13 @@ async fn open(endpoint: &LiveEndpoint) -> Result<Opened, Failed> {
     opened.map_err(unreachable)
 }
 
-async fn handshake(stream: TcpStream, tls: &EndpointTls) -> Result<TlsStream<TcpStream>, Failed> {
+async fn handshake(stream: TcpStream, tls: &EndpointTls, exclusive: bool) -> Result<TlsStream<TcpStream>, Failed> {
     let EndpointTls { with, server_name } = tls;
-    let connector = TlsConnector::from(with.config.clone());
+    let mut config = with.config.clone();
+    if exclusive {
+        Arc::make_mut(&mut config).alpn_protocols = vec![b"http/1.1".to_vec()];
+    }
+    let connector = TlsConnector::from(config);
     connector.connect(server_name.clone(), stream).await.map_err(|error| {
         let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
         match cause {
