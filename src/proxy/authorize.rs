@@ -21,6 +21,7 @@ use crate::table::policy::{Admitted, Policy, Refusal, Unverified};
 use crate::table::upstream::Affinity;
 use crate::table::{Backend, RouteAction, RouteEntry, Upstream};
 
+use super::connection::Connection;
 use super::error::{ErrorKind, ProxyError};
 use super::handshake::TlsFacts;
 
@@ -101,4 +102,12 @@ fn refused(policy: &Policy, refusal: Refusal) -> ProxyError {
         Refusal::NotAllowed => ErrorKind::CertificateNotAllowed,
     };
     ProxyError::new(kind, format!("{}: {refusal}", policy.label))
+}
+
+/// Whether an exchange that is under way may go on under its route as it is now. Asked for every tunnel and every body on
+/// its way whose route is another one in a new table; what is refused is cut at once. The seam for client-certificate
+/// policies: `connection` has the chain that they judge.
+pub fn still(route: &RouteEntry, connection: &Connection) -> Result<(), ProxyError> {
+    let _ = connection;
+    authorize(route).map(drop)
 }

@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -12,12 +14,16 @@ use crate::model::host::{HostPattern, parent};
 use crate::model::id::{Name, ObjectId, Source};
 use crate::model::listener::{Listener, Redirect};
 use crate::model::route::RouteMatch;
-use crate::model::service::{Endpoint, Phase};
-use crate::reconcile::{Action, Claim, Desired, DesiredPolicy, DesiredRoute, HostFacts, Share, standing_rank};
+use crate::model::schema::Scheme;
+use crate::model::service::{Endpoint, Phase, UpstreamTls};
+use crate::reconcile::{
+    Action, Claim, Desired, DesiredPolicy, DesiredRoute, HostFacts, ServiceFacts, Share, standing_rank,
+};
 
 use super::backend::Backend;
 use super::certificate::LoadedCertificate;
 use super::client_auth::{self, ClientAuth};
+use super::client_tls::{ClientTls, ClientTlsKey, Roots, Trust};
 use super::endpoint::Endpoints;
 use super::host::HostIndex;
 use super::path::{Candidate, PathIndex};
@@ -43,6 +49,8 @@ pub struct Materials<'a> {
     pub default_certificate: Option<&'a ObjectId>,
     pub default_issuers: &'a [Name],
     pub sticky_key: &'a StickyKey,
+    /// The system's CAs, or why they cannot be had.
+    pub system_roots: &'a Result<Roots, String>,
 }
 
 #[derive(Debug)]
@@ -60,6 +68,7 @@ pub fn compile(desired: &Desired, materials: Materials<'_>, previous: &Table) ->
         policies: BTreeMap::new(),
         routes: Vec::new(),
         endpoints: Endpoints::after(&previous.endpoints),
+        client_tls: HashMap::new(),
         upstreams: HashMap::new(),
         splits: HashMap::new(),
         findings: Vec::new(),
@@ -72,13 +81,12 @@ pub fn compile(desired: &Desired, materials: Materials<'_>, previous: &Table) ->
         let compiled = build.listener(listener, standing.get(name).map_or(&[], Vec::as_slice), &mut keys)?;
         listeners.insert(name.clone(), Arc::new(compiled));
     }
-    let Build { routes, policies, findings, endpoints, upstreams, splits, .. } = build;
+    let Build { routes, policies, findings, endpoints, client_tls, upstreams, splits, .. } = build;
     let upstreams = upstreams.into_iter().map(|(services, upstream)| (services.to_vec(), upstream)).collect();
     let splits = splits.into_iter().map(|(shares, turn)| (shares.to_vec(), turn)).collect();
-    let by_id = routes.iter().enumerate().map(|(at, entry)| (entry.id.clone(), RouteIndex(at as u32))).collect();
     let policies = policies.into_iter().filter_map(|(id, policy)| Some((id.clone(), policy.ok()?))).collect();
-    let table =
-        Table { generation: previous.generation + 1, listeners, endpoints, routes, by_id, policies, upstreams, splits };
+    let generation = previous.generation + 1;
+    let table = Table { generation, listeners, endpoints, client_tls, routes, policies, upstreams, splits };
     Ok(Compiled { table: Arc::new(table), findings })
 }
 
@@ -98,6 +106,7 @@ struct Build<'d> {
     policies: BTreeMap<&'d ObjectId, Result<Arc<Policy>, Denial>>,
     routes: Vec<Arc<RouteEntry>>,
     endpoints: Endpoints,
+    client_tls: HashMap<ClientTlsKey, Arc<ClientTls>>,
     upstreams: HashMap<&'d [ObjectId], Arc<Upstream>>,
     splits: HashMap<&'d [Share], Arc<AtomicUsize>>,
     findings: Vec<Diagnostic>,
@@ -156,20 +165,71 @@ impl<'d> Build<'d> {
             return upstream.clone();
         }
         let facts = || services.iter().filter_map(|id| self.desired.services.get(id));
-        let mut endpoints: Vec<Endpoint> = facts().flat_map(|facts| facts.endpoints.iter().cloned()).collect();
-        // An address that is named twice is one endpoint: ready if it is so for anybody.
-        endpoints.sort_by(|a, b| {
-            (a.address, a.phase, Reverse(a.weight), &a.name).cmp(&(b.address, b.phase, Reverse(b.weight), &b.name))
-        });
-        endpoints.dedup_by(|a, b| a.address == b.address);
-        let ready = endpoints.iter().any(|endpoint| endpoint.phase == Phase::Ready);
-        let absent = if ready { None } else { facts().find_map(|facts| facts.absent.clone()) };
+        let mut endpoints: Vec<(Endpoint, Option<Arc<ClientTls>>)> = Vec::new();
+        let mut untrusted = None;
+        for facts in facts() {
+            for endpoint in &facts.endpoints {
+                match self.endpoint_tls(facts, endpoint) {
+                    Ok(tls) => endpoints.push((endpoint.clone(), tls)),
+                    // Never spoken to in another way than was asked for.
+                    Err(why) => untrusted = untrusted.or(Some(Denial::new(Reason::TrustInvalid, why))),
+                }
+            }
+        }
+        // An address that is named twice is one endpoint, ready if it is so for anybody; spoken to in two ways, it is two.
+        fn terms((e, tls): &(Endpoint, Option<Arc<ClientTls>>)) -> (SocketAddr, Scheme, Option<&ClientTlsKey>) {
+            (e.address, e.scheme, tls.as_ref().map(|tls| &tls.key))
+        }
+        let rank = |(e, _): &(Endpoint, _)| (e.phase, Reverse(e.weight));
+        endpoints.sort_by(|a, b| (terms(a), rank(a), &a.0.name).cmp(&(terms(b), rank(b), &b.0.name)));
+        endpoints.dedup_by(|a, b| terms(a) == terms(b));
+        let ready = endpoints.iter().any(|(endpoint, _)| endpoint.phase == Phase::Ready);
+        let absent = if ready { None } else { untrusted.or_else(|| facts().find_map(|facts| facts.absent.clone())) };
         let traffic = facts().next().map(|facts| facts.traffic.clone()).unwrap_or_default();
         let parts = Parts { services, traffic, endpoints, absent, sticky_key: self.materials.sticky_key };
         let previous = self.previous.upstreams.get(services);
         let upstream = Upstream::new(parts, &mut self.endpoints, &self.previous.endpoints, previous);
         self.upstreams.insert(services, upstream.clone());
         upstream
+    }
+
+    /// The TLS of an endpoint that has any, or why it cannot be had.
+    fn endpoint_tls(&mut self, facts: &ServiceFacts, endpoint: &Endpoint) -> Result<Option<Arc<ClientTls>>, String> {
+        if !endpoint.scheme.is_secure() {
+            return Ok(None);
+        }
+        let default = UpstreamTls::default();
+        let tls = endpoint.tls.as_deref().unwrap_or(&default);
+        let trust = self.trust(facts, tls)?;
+        let key = ClientTlsKey::new(endpoint.scheme, tls.server_name.clone(), &trust);
+        if let Some(known) = self.client_tls.get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        let made = match self.previous.client_tls.get(&key) {
+            Some(before) => before.clone(),
+            None => Arc::new(ClientTls::new(key.clone(), &trust)?),
+        };
+        self.client_tls.insert(key, made.clone());
+        Ok(Some(made))
+    }
+
+    fn trust(&self, _facts: &ServiceFacts, tls: &UpstreamTls) -> Result<Trust, String> {
+        let UpstreamTls { server_name: _, trust, issuer, unverified } = tls;
+        if *unverified {
+            return Ok(Trust::Unverified);
+        }
+        if !tls.has_trust() {
+            return self.materials.system_roots.clone().map(Trust::Roots);
+        }
+        let mut roots = Vec::new();
+        if let Some(name) = issuer {
+            let issuer = self.materials.issuers.get(name).ok_or_else(|| format!("there is no issuer \"{name}\""))?;
+            roots.extend(issuer.roots());
+        }
+        if let Some(bundle) = trust.first() {
+            return Err(format!("the bundle \"{bundle}\" cannot be used yet"));
+        }
+        Ok(Trust::Roots(Roots::new(roots)))
     }
 
     /// The configs of the previous table, with their sessions and tickets.
@@ -414,8 +474,15 @@ fn entry(
     route: &DesiredRoute,
     action: RouteAction,
 ) -> RouteEntry {
-    let (id, label) = (route.id.clone(), route.id.to_string().into());
-    let closed = |action| RouteEntry { id: id.clone(), label, action, middlewares: Vec::new(), policies: Vec::new() };
+    let whole = |action, middlewares, policies| RouteEntry {
+        id: route.id.clone(),
+        label: route.id.to_string().into(),
+        action,
+        middlewares,
+        policies,
+        place: place(route),
+    };
+    let closed = |action| whole(action, Vec::new(), Vec::new());
     if let RouteAction::Deny(_) = action {
         return closed(action);
     }
@@ -433,8 +500,14 @@ fn entry(
     match (policies, middlewares) {
         (Err(denial), _) => closed(RouteAction::Deny(denial)),
         (_, None) => closed(RouteAction::Deny(Denial::new(Reason::Unresolved, "a middleware of the route cannot run"))),
-        (Ok(policies), Some(middlewares)) => {
-            RouteEntry { id: id.clone(), label: id.to_string().into(), action, middlewares, policies }
-        }
+        (Ok(policies), Some(middlewares)) => whole(action, middlewares, policies),
     }
+}
+
+fn place(route: &DesiredRoute) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for claim in &route.claims {
+        (&claim.listener, &claim.matched).hash(&mut hasher);
+    }
+    hasher.finish()
 }

@@ -14,6 +14,7 @@ mod balance;
 mod budget;
 pub mod certificate;
 pub mod client_auth;
+pub mod client_tls;
 mod compile;
 pub mod content;
 pub mod endpoint;
@@ -54,6 +55,7 @@ pub use predicate::RequestView;
 pub use sticky::StickyKey;
 pub use upstream::Upstream;
 
+use client_tls::{ClientTls, ClientTlsKey};
 use endpoint::Endpoints;
 use host::HostIndex;
 use policy::Policy;
@@ -69,9 +71,8 @@ pub struct Table {
     pub generation: u64,
     pub listeners: BTreeMap<Name, Arc<TableListener>>,
     pub endpoints: Endpoints,
+    client_tls: HashMap<ClientTlsKey, Arc<ClientTls>>,
     routes: Vec<Arc<RouteEntry>>,
-    /// One entry of each route: what it says of who may come in is the same in all of them.
-    by_id: HashMap<ObjectId, RouteIndex>,
     policies: BTreeMap<ObjectId, Arc<Policy>>,
     upstreams: HashMap<Vec<ObjectId>, Arc<Upstream>>,
     /// The turns of splits, by what is split.
@@ -100,6 +101,19 @@ pub struct RouteEntry {
     pub middlewares: Vec<Middleware>,
     /// Client-certificate policies, all of which must hold. Empty = the route names none.
     pub policies: Vec<Arc<Policy>>,
+    /// Of the matches and listeners that it stands at. Two routes with one id and one place are the same to whoever was
+    /// let in there.
+    pub place: u64,
+}
+
+/// What a table says of a route that an exchange under way began on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Standing<'t> {
+    /// The very same entry is in it.
+    Same,
+    /// There is another entry for it.
+    Other(&'t Arc<RouteEntry>),
+    Gone,
 }
 
 #[derive(Debug, PartialEq)]
@@ -115,8 +129,8 @@ impl Table {
             generation: 0,
             listeners: BTreeMap::new(),
             endpoints: Endpoints::default(),
+            client_tls: HashMap::new(),
             routes: Vec::new(),
-            by_id: HashMap::new(),
             policies: BTreeMap::new(),
             upstreams: HashMap::new(),
             splits: HashMap::new(),
@@ -136,14 +150,35 @@ impl Table {
         &self.routes
     }
 
-    /// What a route has become, whatever requests it has there now.
-    pub fn route_of(&self, id: &ObjectId) -> Option<&Arc<RouteEntry>> {
-        self.by_id.get(id).map(|index| self.route(*index))
-    }
-
     /// The policies that are enforced.
     pub fn policies(&self) -> &BTreeMap<ObjectId, Arc<Policy>> {
         &self.policies
+    }
+
+    /// What has become of an entry of this table or an earlier one.
+    pub fn standing(&self, entry: &Arc<RouteEntry>) -> Standing<'_> {
+        // `compile` goes through the routes in the order of their ids.
+        let start = self.routes.partition_point(|other| other.id < entry.id);
+        let ours = || self.routes[start..].iter().take_while(|other| other.id == entry.id);
+        if ours().any(|other| Arc::ptr_eq(other, entry)) {
+            return Standing::Same;
+        }
+        let alike = ours().find(|other| other.serves_as(entry));
+        alike.or_else(|| ours().next()).map_or(Standing::Gone, Standing::Other)
+    }
+}
+
+impl RouteEntry {
+    /// Whether a request that `other` let in would have gone the same way here: the same place, middlewares and services.
+    /// Which endpoints these have, and whether the route's policy agrees, is another question.
+    pub fn serves_as(&self, other: &RouteEntry) -> bool {
+        let (RouteAction::Forward(here), RouteAction::Forward(there)) = (&self.action, &other.action) else {
+            return false;
+        };
+        let leads_to = |services: &[ObjectId]| here.upstreams().any(|upstream| upstream.services == services);
+        self.place == other.place
+            && self.middlewares == other.middlewares
+            && there.upstreams().all(|upstream| leads_to(&upstream.services))
     }
 }
 

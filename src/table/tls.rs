@@ -17,6 +17,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
 
 use crate::model::certificate::LeafName;
 use crate::model::host::{HostPattern, parent};
@@ -27,6 +28,9 @@ use super::client_auth::{Asking, ClientAuth, ClientAuthKey, Found};
 /// Makes certificates on demand. Implemented by control's stores; fast enough to be called in a handshake.
 pub trait Issuer: Send + Sync + fmt::Debug {
     fn leaf(&self, name: &LeafName) -> Result<Arc<CertifiedKey>, String>;
+
+    /// What its certificates lead to.
+    fn roots(&self) -> Vec<CertificateDer<'static>>;
 }
 
 /// Everything that must be equal for two hosts to share sessions and connections.

@@ -4,6 +4,7 @@
 
 mod balancing;
 mod departures;
+mod expectations;
 mod files;
 mod headers;
 mod life;
@@ -24,6 +25,8 @@ mod settings;
 mod state;
 mod swap;
 mod tls;
+mod tunnels;
+mod upgrades;
 mod watch;
 
 /// Renamed into place, as the file provider wants it; `routes.json` in a directory of its own.
