@@ -8,7 +8,7 @@
 
 pub mod ca;
 mod changes;
-mod durable;
+pub mod durable;
 pub mod last_good;
 pub mod leaves;
 mod materials;
