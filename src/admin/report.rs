@@ -182,7 +182,7 @@ fn route_report(desired: &Desired, route: &DesiredRoute, loss: Option<&Diagnosti
         state,
         reason,
         detail,
-        policy: route.policy.as_deref().map(str::to_string),
+        policy: policies(route),
         middlewares: route.middlewares.iter().map(ToString::to_string).collect(),
         services: services.iter().map(ToString::to_string).collect(),
         endpoints,
@@ -190,6 +190,12 @@ fn route_report(desired: &Desired, route: &DesiredRoute, loss: Option<&Diagnosti
         part_of: route.part_of.iter().map(ToString::to_string).collect(),
         priority: route.priority,
     }
+}
+
+/// More than one where the replicas of a route differ, and all of them must hold.
+fn policies(route: &DesiredRoute) -> Option<String> {
+    let names: Vec<&str> = route.policies.iter().map(|id| &*id.name).collect();
+    (!names.is_empty()).then(|| names.join(" and "))
 }
 
 fn sorted(values: impl Iterator<Item = String>) -> Vec<String> {
@@ -229,7 +235,7 @@ mod tests {
             created: Timestamp::UNIX_EPOCH,
             priority: 3,
             middlewares: vec![id(Kind::Middleware, "strip")],
-            policy: Some("partners".into()),
+            policies: [id(Kind::MtlsPolicy, "partners")].into(),
             action,
             claims,
             part_of: Default::default(),

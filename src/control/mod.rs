@@ -13,6 +13,7 @@ pub mod last_good;
 pub mod leaves;
 mod materials;
 pub mod state;
+pub mod trust;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,7 @@ use changes::Findings;
 use leaves::LeafStore;
 use materials::Certificates;
 use state::StateDir;
+use trust::{Refreshed, Trust};
 use view::{CertificateReport, View};
 
 /// What control is given by whoever wires the house.
@@ -85,6 +87,7 @@ pub struct Control {
     sticky_key: StickyKey,
     files: FileWatch,
     certificates: Certificates,
+    trust: Trust,
     tuning: Tuning,
     desired: Arc<Desired>,
     from_reconcile: Vec<Diagnostic>,
@@ -118,6 +121,7 @@ impl Control {
             sticky_key,
             files: FileWatch::new(),
             certificates: Certificates::default(),
+            trust: Trust::default(),
             tuning: Tuning::default(),
             desired: Arc::default(),
             from_reconcile: Vec::new(),
@@ -174,13 +178,18 @@ impl Control {
         });
         self.setup.metrics.observe_reconcile(started.elapsed());
         self.from_reconcile = findings;
-        self.lapse = lapse;
 
         let paths = desired.certificates.values().flat_map(|c| [c.cert_file.clone(), c.key_file.clone()]);
-        self.files.set(paths);
-        let (another, findings) =
-            self.certificates.refresh(&desired.certificates, &self.files.current(), Timestamp::now());
+        self.files.set(paths.chain(trust::files(&desired)));
+        let (now, files) = (Timestamp::now(), self.files.current());
+        let (another, findings) = self.certificates.refresh(&desired.certificates, &files, now);
         self.from_material = findings;
+        let Refreshed { changed, findings, next } = self.trust.refresh(&desired, &files, now);
+        self.from_material.extend(findings);
+        let another = another || changed;
+        // A moment later: an end is the last moment at which something is valid.
+        let next = next.map(|next| next.saturating_add(Duration::from_secs(1)).unwrap_or(next));
+        self.lapse = lapse.into_iter().chain(next).min();
 
         let unchanged =
             *self.desired == desired && self.tuning == tuning && !another && self.setup.live.load().generation > 0;
@@ -213,6 +222,8 @@ impl Control {
         let issuers = tuned.map(|(name, store)| (name.clone(), store.clone() as Arc<dyn Issuer>)).collect();
         let materials = Materials {
             certificates: &certificates,
+            bundles: &self.trust.bundles,
+            revocations: &self.trust.lists,
             issuers: &issuers,
             default_certificate: default.as_ref(),
             default_issuers: &self.tuning.default_issuers,

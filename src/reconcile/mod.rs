@@ -14,6 +14,7 @@ mod gather;
 #[cfg(test)]
 mod golden;
 mod holders;
+mod policy;
 pub mod precedence;
 mod resolve;
 mod shadow;
@@ -29,7 +30,7 @@ use jiff::Timestamp;
 
 use crate::model::{Diagnostic, Ledger, Provider, Snapshot};
 
-pub use desired::{Action, Claim, Desired, DesiredRoute, HostFacts, HostTls, ServiceFacts, Share};
+pub use desired::{Action, Claim, Desired, DesiredPolicy, DesiredRoute, HostFacts, HostTls, ServiceFacts, Share};
 
 /// Everything that decides, as data.
 #[derive(Debug, Clone, Copy)]

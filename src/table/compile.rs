@@ -1,7 +1,7 @@
 //! Desired becomes a table. Pure; what did not change is carried over from the previous table.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -20,8 +20,10 @@ use super::endpoint::Endpoints;
 use super::host::HostIndex;
 use super::path::{Candidate, PathIndex};
 use super::predicate::Checks;
+use super::revocation::LoadedLists;
 use super::sticky::StickyKey;
 use super::tls::{CertificateSource, Issuer, TlsIndex, TlsKey, TlsKeyed, TlsScope};
+use super::trust::LoadedBundle;
 use super::upstream::{Parts, Upstream};
 use super::{RouteAction, RouteEntry, RouteIndex, Table, TableListener};
 
@@ -30,6 +32,9 @@ use super::{RouteAction, RouteEntry, RouteIndex, Table, TableListener};
 pub struct Materials<'a> {
     /// Configured certificates that could be read. One that could not is absent: who names it gets none.
     pub certificates: &'a BTreeMap<ObjectId, Arc<LoadedCertificate>>,
+    /// Every bundle that policies and services refer to, or why there is none.
+    pub bundles: &'a BTreeMap<ObjectId, Result<Arc<LoadedBundle>, String>>,
+    pub revocations: &'a BTreeMap<ObjectId, Result<Arc<LoadedLists>, String>>,
     pub issuers: &'a BTreeMap<Name, Arc<dyn Issuer>>,
     /// For names that no route claims.
     pub default_certificate: Option<&'a ObjectId>,
@@ -201,7 +206,7 @@ impl<'d> Build<'d> {
             for (host, claims) in &by_host {
                 let nobody = HostFacts::default();
                 let facts = self.desired.hosts.get(host).unwrap_or(&nobody);
-                let key = TlsKey { policies: facts.tls.policies.clone(), min_version: facts.tls.min_version };
+                let key = TlsKey { policies: BTreeSet::new(), min_version: facts.tls.min_version };
                 let certificate = self.certificate(host, facts, &configured, claims);
                 tls.insert(host, TlsScope { keyed: keyed(key)?, certificate });
             }
@@ -324,7 +329,7 @@ fn entry(desired: &Desired, route: &DesiredRoute, action: RouteAction) -> RouteE
     let compiled: Option<Vec<Middleware>> =
         route.middlewares.iter().map(|id| desired.middlewares.get(id).and_then(Middleware::compile)).collect();
     // A policy that is named is enforced or the route is closed: this is the last place where it could be lost.
-    let (middlewares, action) = match (compiled, action, &route.policy) {
+    let (middlewares, action) = match (compiled, action, route.policies.first()) {
         (Some(middlewares), RouteAction::Forward(backend), None) => (middlewares, RouteAction::Forward(backend)),
         (_, RouteAction::Deny(denial), _) => (Vec::new(), RouteAction::Deny(denial)),
         (_, _, Some(policy)) => {

@@ -14,17 +14,20 @@ mod balance;
 mod budget;
 pub mod certificate;
 mod compile;
+pub mod content;
 pub mod endpoint;
 mod host;
 pub mod live;
 mod path;
 mod predicate;
 mod query;
+pub mod revocation;
 mod row;
 pub mod sticky;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+pub mod trust;
 pub mod upstream;
 
 use std::collections::{BTreeMap, HashMap};

@@ -8,11 +8,13 @@
 
 mod certificate;
 mod middleware;
+mod mtls;
 mod narrow;
 mod reading;
 mod route;
 mod service;
 mod traffic;
+mod trust;
 
 use jiff::Timestamp;
 
@@ -21,12 +23,10 @@ use crate::config::tree::{Node, Tree, snake_case};
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::id::{Kind, Name, ObjectId, Source};
 use crate::model::route::Replica;
-use crate::model::schema::TrustBundleSpec;
 use crate::model::snapshot::Snapshot;
 
 use certificate::certificate;
 use middleware::middleware;
-use reading::{Reading, operator_only};
 use service::written_endpoints;
 
 pub use crate::model::schema::SECTIONS;
@@ -114,19 +114,9 @@ pub fn object(
         }
         Kind::Middleware => snapshot.middlewares.push(middleware(name, tree, author, findings)),
         Kind::Certificate => snapshot.certificates.extend(certificate(name, tree, author, findings)),
-        Kind::TrustBundle => {
-            let reading = Reading::<TrustBundleSpec>::of(author.id(kind, name), tree, findings);
-            if reading.spec.file.is_some() && !author.is_operator() {
-                let Reading { id, faults, .. } = reading;
-                faults.push(operator_only(
-                    &id,
-                    tree,
-                    "file",
-                    "carry the certificates in pem:, or name an operator's bundle",
-                ));
-            }
-            snapshot.unbuilt.push(author.id(kind, name));
-        }
+        Kind::MtlsPolicy => snapshot.policies.push(mtls::policy(name, tree, author, findings)),
+        Kind::TrustBundle => snapshot.bundles.push(trust::bundle(name, tree, author, findings)),
+        Kind::Revocation => snapshot.revocations.push(trust::revocation(name, tree, author, findings)),
         _ => {
             let subject = author.id(kind, name);
             let detail = format!("{} objects are not built yet; a route that needs this one is denied", kind.as_str());
@@ -164,10 +154,10 @@ mod tests {
     #[test]
     fn a_policy_is_never_passed_over() {
         let snapshot = lowered(Provider::File, "routes: { shop: { host: a.example, mtls: partners } }");
-        assert_eq!(snapshot.routes[0].denied.as_ref().map(|d| d.reason), Some(Reason::NotSupportedYet));
-        assert!(snapshot.routes[0].mtls.is_some());
+        assert_eq!(snapshot.routes[0].denied, None);
+        assert_eq!(snapshot.routes[0].mtls.len(), 1);
         let snapshot = lowered(Provider::File, "routes: { shop: { host: a.example, mtls: [a, b] } }");
-        assert!(snapshot.routes[0].mtls.is_some(), "an unreadable policy is one all the same");
+        assert!(!snapshot.routes[0].mtls.is_empty(), "an unreadable policy is one all the same");
         assert_eq!(snapshot.routes[0].denied.as_ref().map(|d| d.reason), Some(Reason::Invalid));
     }
 
