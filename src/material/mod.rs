@@ -1,3 +1,4 @@
-//! What routes and policies are made of, as it changes: files today, URLs and names in DNS later.
+//! What routes and policies are made of, as it changes: files and URLs today, names in DNS later.
 
 pub mod file;
+pub mod url;
