@@ -19,7 +19,6 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use jiff::Timestamp;
 
 use crate::middleware::{Asked, Flow, Middleware, RequestHead, ResponseHead};
 use crate::table::{RequestView, TableListener};
@@ -30,8 +29,11 @@ use super::connection::Connection;
 use super::error::{ErrorKind, ProxyError};
 use super::exchange::Exchange;
 use super::expectation::{Expectation, Gate};
+use super::fields;
 use super::forward::{Forwarded, forward};
 use super::forwarded::strip_hop_by_hop;
+use super::framing::{self, AfterAnswer};
+use super::held::Held;
 use super::hops::{self, Onward};
 use super::limits::within;
 use super::target::Target;
@@ -39,8 +41,6 @@ use super::trailers::{self, Passing, TrailerGate};
 use super::tunnel::{Far, Tunnel};
 use super::upgrade::{self, Offer};
 use super::worker::{Generation, LiveRoute};
-use super::framing::{self, AfterAnswer};
-use super::fields;
 
 const PORTOLAN_REASON: HeaderName = HeaderName::from_static("portolan-reason");
 
@@ -115,12 +115,12 @@ async fn serve(
     let target = Target::of(head)?;
     misdirected(connection, listener, &target)?;
     let route = lookup(connection, &generation, listener, &target, head)?;
-    // An upload may take hours: whatever comes of it, no table waits for it.
-    drop(generation);
     exchange.route = Some(route.clone());
+    let permit = authorize(&route.entry, connection).map_err(|error| anew(connection, listener, &target, error))?;
+    // An upload may take hours: whatever comes of it, no table waits for it.
+    let of = generation.table.generation;
+    drop(generation);
     let client = || connection.vouched.client(&head.headers);
-    let permit = authorize(&route.entry, connection.tls.as_ref(), Timestamp::now)
-        .map_err(|error| anew(connection, listener, &target, error))?;
     exchange.identity = permit.identity().cloned();
     if onward == Onward::Final {
         return Err(Answer::Received);
@@ -166,6 +166,10 @@ async fn serve(
     let (mut parts, inner, mut lent, cookie) = send(destination, connection, request, exchange, takes_trailers).await?;
     lent.after = framing::check_response(parts.status, &mut parts.headers)?;
     exchange.upstream_duration = Some(exchange.elapsed().saturating_sub(before));
+    if worker.generation().table.generation != of {
+        // The answer was long in coming, and who asked for it may not be somebody to have it any more.
+        Held::ask(connection, &route.entry)?;
+    }
     let agreed = agreed(&parts, offer.as_ref())?;
     if let (Some(wish), None) = (&wish, &agreed) {
         wish.declined(parts.status)?;
@@ -192,7 +196,8 @@ async fn serve(
         return Ok((parts, Becomes::Body(inner, lent, gate)));
     }
     let Lent { connection: lent, slot, _in_flight: in_flight, .. } = lent;
-    let gone = || ProxyError::new(ErrorKind::EndpointReset, "the endpoint closed the connection as it switched protocols");
+    let gone =
+        || ProxyError::new(ErrorKind::EndpointReset, "the endpoint closed the connection as it switched protocols");
     let side = lent.switched(parts.extensions.remove()).await.ok_or_else(gone)?;
     Ok((parts, Becomes::Tunnel(Far { side, slot, _in_flight: in_flight })))
 }
