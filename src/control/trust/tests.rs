@@ -291,9 +291,10 @@ fn a_bad_list_closes_until_it_is_mended() {
     let other = Authority::named("other");
     let bundle = BundleSource::Pem((ca.certificate.pem() + &other.certificate.pem()).into());
     let mut world = World::new(bundle, Some(ListSource::File("/l".into())));
-    let good = ca.list(5) + &other.list(7);
+    let (five, seven) = (ca.list(5), other.list(7));
+    let good = format!("{five}{seven}");
     // The last is whole, but for what stood after it; and one that is signed by somebody of the same name.
-    for bad in ["", "garbage", &good[..100], &ca.list(5), &(Authority::named("ca").list(9) + &other.list(7))] {
+    for bad in ["", "garbage", &good[..100], &five, &(Authority::named("ca").list(9) + &seven)] {
         assert!(world.file("/l", &good).changed, "{bad}");
         assert_eq!(world.number(), Ok(vec![5]), "a forged number is none: {bad}");
         let refreshed = world.file("/l", bad);
@@ -311,10 +312,10 @@ fn what_a_url_said_last_stays_until_it_says_something_better() {
     assert!(said(&refreshed, Severity::Error).contains("http://crl.test/: it has not been fetched yet"));
     let refreshed = world.url(None, Some("the answer is 500"));
     assert!(said(&refreshed, Severity::Error).contains("http://crl.test/: the answer is 500"));
-    let refreshed = world.url(Some(&ca.list(5)), None);
+    let five = ca.list(5);
+    let refreshed = world.url(Some(&five), None);
     assert_eq!((refreshed.findings.len(), refreshed.fetched.len(), world.number()), (0, 1, Ok(vec![5])));
     assert_eq!(world.refresh().fetched, []);
-    let five = ca.list(5);
     for (content, trouble, why) in [
         (five.as_str(), Some("the answer is 500"), "the answer is 500"),
         ("<html>", None, "holds no revocation list"),
