@@ -18,6 +18,7 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 
 use crate::table::tls::Issuer;
@@ -67,6 +68,10 @@ pub struct LeafReport {
 impl Issuer for LeafStore {
     fn leaf(&self, name: &LeafName) -> Result<Arc<CertifiedKey>, String> {
         LeafStore::leaf(self, name).map_err(|error| error.to_string())
+    }
+
+    fn roots(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.ca.root_der().clone()]
     }
 }
 

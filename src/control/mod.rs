@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::material::file::FileWatch;
+use crate::material::system_roots::system_roots;
 use crate::material::url::UrlWatch;
 use crate::model::diagnostic::{Diagnostic, Reason};
 use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
@@ -36,6 +37,7 @@ use crate::model::{Origin, diagnostic};
 use crate::provider::Board;
 use crate::proxy::Bound;
 use crate::reconcile::{Desired, Inputs, Outcome, reconcile};
+use crate::table::client_tls::Roots;
 use crate::table::tls::Issuer;
 use crate::table::{Compiled, LiveTable, Materials, StickyKey, compile};
 use crate::telemetry::metrics::Metrics;
@@ -96,6 +98,8 @@ pub struct Control {
     unwritten: Option<Diagnostic>,
     certificates: Certificates,
     trust: Trust,
+    /// Read when they are first asked for.
+    system_roots: Option<Result<Roots, String>>,
     tuning: Tuning,
     desired: Arc<Desired>,
     from_reconcile: Vec<Diagnostic>,
@@ -134,6 +138,7 @@ impl Control {
             unwritten: None,
             certificates: Certificates::default(),
             trust: Trust::default(),
+            system_roots: None,
             tuning: Tuning::default(),
             desired: Arc::default(),
             from_reconcile: Vec::new(),
@@ -258,7 +263,12 @@ impl Control {
         });
         let tuned = self.tuning.issuers.iter();
         let issuers = tuned.map(|(name, store)| (name.clone(), store.clone() as Arc<dyn Issuer>)).collect();
+        if self.system_roots.is_none() && trusts_the_system(&self.desired) {
+            self.system_roots = Some(system_roots().map(Roots::new));
+        }
+        let unread = Err("the system's CAs have not been read".to_string());
         let materials = Materials {
+            system_roots: self.system_roots.as_ref().unwrap_or(&unread),
             certificates: &certificates,
             bundles: &self.trust.bundles,
             revocations: &self.trust.lists,
@@ -373,6 +383,15 @@ fn silent(provider: Provider, state: &ProviderState) -> Option<Diagnostic> {
     };
     let detail = format!("{why}; {kept}");
     Some(Diagnostic::error(subject, diagnostic::Reason::ProviderUnavailable, Origin::Default, detail))
+}
+
+/// Whether the certificate of any endpoint is checked against the system's CAs.
+fn trusts_the_system(desired: &Desired) -> bool {
+    let mut endpoints = desired.services.values().flat_map(|service| &service.endpoints);
+    endpoints.any(|endpoint| {
+        let named = endpoint.tls.as_ref().is_some_and(|tls| tls.unverified || tls.has_trust());
+        endpoint.scheme.is_secure() && !named
+    })
 }
 
 /// Where what a URL said is kept in the state directory.

@@ -117,15 +117,32 @@ pub struct ServiceSpec {
     pub tls: Option<UpstreamTlsSpec>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheme {
+    #[default]
     Http,
+    /// h2 in cleartext, without asking first.
     H2c,
     /// h1 or h2, as the endpoint picks by ALPN.
     Https,
     /// h2 over TLS.
     H2,
+}
+
+impl Scheme {
+    pub fn is_secure(self) -> bool {
+        matches!(self, Scheme::Https | Scheme::H2)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::H2c => "h2c",
+            Scheme::Https => "https",
+            Scheme::H2 => "h2",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::diagnostic::{Denial, Origin};
-use super::id::ObjectId;
+use super::id::{Name, NameRef, ObjectId};
 use super::route::Replica;
+use super::schema::Scheme;
 use super::units::Span;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +28,7 @@ pub struct Service {
     pub absent: Option<Denial>,
 }
 
-/// One address that answers requests in cleartext HTTP/1.1.
+/// One address that answers requests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
     pub address: SocketAddr,
@@ -36,12 +37,34 @@ pub struct Endpoint {
     pub phase: Phase,
     /// Who stands behind the address, as people know it: a container's name, or the URL that was written.
     pub name: Arc<str>,
+    pub scheme: Scheme,
+    /// Where it is spoken to over TLS.
+    pub tls: Option<Arc<UpstreamTls>>,
+}
+
+/// What an endpoint's certificate must be. The default: for the endpoint's own name or address, by a CA of the system's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct UpstreamTls {
+    pub server_name: Option<Arc<str>>,
+    /// Bundles; with `issuer`, instead of the system's CAs.
+    pub trust: Vec<NameRef>,
+    /// An internal CA.
+    pub issuer: Option<Name>,
+    /// Nothing is checked: the operator's word alone.
+    pub unverified: bool,
+}
+
+impl UpstreamTls {
+    /// Whether it names anybody to trust instead of the system's CAs.
+    pub fn has_trust(&self) -> bool {
+        !self.trust.is_empty() || self.issuer.is_some()
+    }
 }
 
 impl Endpoint {
-    /// Ready, with a weight of one.
+    /// Ready, with a weight of one, in cleartext HTTP/1.1.
     pub fn new(address: SocketAddr, name: impl Into<Arc<str>>) -> Endpoint {
-        Endpoint { address, weight: 1, phase: Phase::Ready, name: name.into() }
+        Endpoint { address, weight: 1, phase: Phase::Ready, name: name.into(), scheme: Scheme::Http, tls: None }
     }
 }
 

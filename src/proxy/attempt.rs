@@ -12,18 +12,24 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use futures_util::future::Either;
+use http::{Request, Response, StatusCode};
+use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::model::schema::Scheme;
 use crate::model::service::Timeouts;
 use crate::model::units::Span;
 
 use super::body::RequestBody;
-use super::connect::{Connected, connect};
+use super::connect::Connected;
 use super::error::{ErrorKind, ProxyError};
+use super::opening::{open, open_h1};
 use super::pool::Slot;
 use super::upload::Upload;
+use super::websocket::Connect;
+use super::wire::Trace;
 
 /// For the answer of an endpoint that has departed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -61,6 +67,10 @@ pub struct Limits<'a> {
     pub fresh: bool,
     /// It has no body, and twice is as once.
     pub repeatable: bool,
+    /// It asks for another protocol.
+    pub switches: bool,
+    /// The client takes trailers.
+    pub trailers: bool,
     /// The time for an answer begins where this is over.
     pub upload: &'a Upload,
 }
@@ -105,7 +115,7 @@ pub async fn attempt(
     limits: &Limits<'_>,
     departure: impl Fn(Sent) -> Departure,
 ) -> Outcome {
-    let kept = if limits.fresh { None } else { slot.checkout() };
+    let kept = if limits.fresh || is_apart(slot, limits) { None } else { slot.checkout() };
     let was_kept = kept.is_some();
     let outcome = match kept {
         Some(connection) => send(slot, connection, true, request, limits, &departure).await,
@@ -120,16 +130,22 @@ pub async fn attempt(
     }
 }
 
+/// An endpoint that picks its protocol gets a request to switch over h1, which every server does it by.
+fn is_apart(slot: &Slot, limits: &Limits<'_>) -> bool {
+    limits.switches && slot.endpoint.scheme == Scheme::Https
+}
+
 async fn fresh(
     slot: &Rc<Slot>,
     request: Request<RequestBody>,
     limits: &Limits<'_>,
     departure: &impl Fn(Sent) -> Departure,
 ) -> Outcome {
-    let address = slot.endpoint.address;
     let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let limit = left.map_or(limits.timeouts.connect.0, |left| left.min(limits.timeouts.connect.0));
-    let mut connecting = pin!(connect(address, limit));
+    let mut connecting = pin!(async {
+        if is_apart(slot, limits) { open_h1(slot, limit).await } else { open(slot, limit).await }
+    });
     let connected = tokio::select! {
         biased;
         connected = &mut connecting => connected,
@@ -156,11 +172,26 @@ async fn send(
 ) -> Outcome {
     let address = slot.endpoint.address;
     let patience = limits.timeouts.response_header.0;
-    let trace = connection.trace.clone();
-    let before = trace.received();
-    trace.begin(limits.repeatable);
+    let mut websocket = None;
+    let (answer, mut again) = match &mut connection {
+        Connected::H1(exclusive) => {
+            exclusive.trace.expect_switch(limits.switches);
+            let again = Again::traced(&exclusive.trace, limits.repeatable);
+            (Either::Left(exclusive.sender.try_send_request(request)), again)
+        }
+        Connected::H2(place) => {
+            let again = Again::Kept(copy(&request));
+            let mut request = request;
+            websocket = Connect::of(&mut request, limits.switches);
+            if websocket.is_some() && !place.connection().takes_extended_connect() {
+                let why = format!("{address}: it speaks HTTP/2 without WebSockets (RFC 8441)");
+                return Failure::for_good(ProxyError::new(ErrorKind::UpgradeRefused, why));
+            }
+            (Either::Right(place.send(request, limits.trailers)), again)
+        }
+    };
     let within = |end: Instant| limits.deadline.map_or(end, |deadline| deadline.min(end));
-    let mut answer = pin!(connection.sender.try_send_request(request));
+    let mut answer = pin!(answer);
     let mut departed = pin!(slot.departed());
     let mut timer = pin!(sleep_until(within(Instant::now() + patience)));
     // Set where an endpoint has departed and its answer is awaited all the same.
@@ -170,12 +201,21 @@ async fn send(
         tokio::select! {
             biased;
             answer = &mut answer => match answer {
-                Ok(response) => return Outcome::Answered(response, connection),
+                Ok(mut response) => {
+                    if let Some(websocket) = websocket.filter(|_| response.status().is_success()) {
+                        websocket.agree(&mut response);
+                    }
+                    if let Connected::H1(exclusive) = &connection {
+                        exclusive.trace.expect_switch(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+                    }
+                    return Outcome::Answered(response, connection);
+                }
                 Err(error) => break error,
             },
             () = &mut departed, if watching => {
                 watching = false;
-                match (departure(Sent::All), trace.request()) {
+                let to = departure(Sent::All);
+                match (to, if to == Departure::Move { again.request() } else { None }) {
                     (Departure::Move, Some(again)) => return Failure::again(FailureKind::Gone, gone(slot), again),
                     (Departure::Move, None) | (Departure::Bear, _) => {
                         let end = Instant::now() + GRACE;
@@ -209,10 +249,73 @@ async fn send(
     if let Some(request) = error.take_message() {
         return Failure::unsent(reset, request);
     }
-    match trace.request() {
-        Some(again) if trace.received() == before => Failure::again(FailureKind::Broken { kept }, reset, again),
-        _ => Failure::for_good(reset),
+    if let Connected::H2(place) = &connection
+        && is_unprocessed(error.error())
+        && let Some(request) = again.request()
+    {
+        place.retire();
+        return Failure::unsent(reset, request);
     }
+    if limits.repeatable
+        && again.is_unanswered()
+        && let Some(again) = again.request()
+    {
+        return Failure::again(FailureKind::Broken { kept }, reset, again);
+    }
+    Failure::for_good(reset)
+}
+
+/// How a request that was sent is made anew.
+enum Again {
+    /// From the bytes that went out.
+    Traced { trace: Rc<Trace>, before: u64 },
+    /// The library gives nothing back once it has taken a request for a stream.
+    Kept(Option<Request<RequestBody>>),
+}
+
+impl Again {
+    fn traced(trace: &Rc<Trace>, keep: bool) -> Again {
+        trace.begin(keep);
+        Again::Traced { trace: trace.clone(), before: trace.received() }
+    }
+
+    /// Once.
+    fn request(&mut self) -> Option<Request<RequestBody>> {
+        match self {
+            Again::Traced { trace, .. } => trace.request(),
+            Again::Kept(request) => request.take(),
+        }
+    }
+
+    /// Whether no byte of an answer came.
+    fn is_unanswered(&self) -> bool {
+        match self {
+            Again::Traced { trace, before } => trace.received() == *before,
+            // Its head would have been the answer.
+            Again::Kept(_) => true,
+        }
+    }
+}
+
+/// The same request, where it has no body.
+fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// The endpoint says that it has done nothing: the stream is refused, or above the last one that it takes before it
+/// closes (RFC 9113 §6.8, §8.7).
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|error| {
+        error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
 }
 
 fn gone(slot: &Slot) -> ProxyError {

@@ -10,6 +10,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use http::header::UPGRADE;
 use http::{HeaderValue, Method, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -35,7 +36,8 @@ pub struct Forwarded {
     pub cookie: Option<HeaderValue>,
 }
 
-/// `upload` is the request's body on its way in; `deadline` is when the whole exchange must be over; `tls` whether the client's connection is.
+/// `upload` is the request's body on its way in; `deadline` is when the whole exchange must be over; `tls` whether the client's connection is;
+/// `trailers` whether the client takes them.
 pub async fn forward(
     destination: Destination<'_>,
     worker: &Rc<Worker>,
@@ -43,12 +45,14 @@ pub async fn forward(
     upload: &Upload,
     deadline: Option<tokio::time::Instant>,
     tls: bool,
+    trailers: bool,
 ) -> Result<Forwarded, ProxyError> {
     let upstream = destination.upstream();
     let affinity = destination.affinity();
     let traffic = &upstream.traffic;
     let attempts = traffic.retry.attempts;
     let repeatable = attempts > 1 && is_repeatable(&request);
+    let switches = request.headers().contains_key(UPGRADE);
     let mut failed: Vec<u64> = Vec::new();
     let mut request = request;
     // A kept connection that broke is tried once more as a fresh one, where there is no other endpoint.
@@ -84,7 +88,9 @@ pub async fn forward(
                 false => Departure::Bear,
             }
         };
-        let limits = Limits { timeouts: &traffic.timeouts, deadline, fresh: at.is_none(), repeatable, upload };
+        let fresh = at.is_none();
+        let limits =
+            Limits { timeouts: &traffic.timeouts, deadline, fresh, repeatable, switches, trailers, upload };
         let Failure { kind, error, request: again } = match attempt(&slot, request, &limits, departure).await {
             Outcome::Answered(response, connection) => {
                 let member = at.or_else(|| upstream.members.iter().position(|m| m.endpoint.id == slot.endpoint.id));

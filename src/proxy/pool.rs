@@ -4,7 +4,8 @@
 //! a new table ─compare─▶ Slot of an endpoint that it names:      open, or draining (nothing is kept)
 //!                        Slot of one that it names no more:      gone: kept connections dropped, who waits is woken
 //! ```
-//! Connections are used LIFO: the warmest first, and a burst's surplus ages out.
+//! Connections for one request at a time are used LIFO: the warmest first, and a burst's surplus ages out. Of those that
+//! many share there is one for as long as it has room.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -19,7 +20,9 @@ use foldhash::fast::RandomState;
 use crate::model::service::Phase;
 use crate::table::{LiveEndpoint, Table};
 
-use super::connect::Connected;
+use super::connect::{Connected, Exclusive};
+use super::opening::Opening;
+use super::shared::{Place, Shared};
 
 /// Longer than most clients pause, shorter than most servers keep an idle connection.
 const MAX_IDLE: Duration = Duration::from_secs(45);
@@ -38,6 +41,8 @@ pub struct Slot {
     pub endpoint: Arc<LiveEndpoint>,
     standing: Cell<Standing>,
     idle: RefCell<Vec<Idle>>,
+    shared: RefCell<Vec<Rc<Shared>>>,
+    pub opening: Opening,
     waiting: RefCell<Waiting>,
 }
 
@@ -52,7 +57,7 @@ enum Standing {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connected,
+    connection: Exclusive,
     since: Instant,
 }
 
@@ -75,6 +80,8 @@ impl Pool {
             endpoint: endpoint.clone(),
             standing: Cell::new(standing),
             idle: RefCell::default(),
+            shared: RefCell::default(),
+            opening: Opening::by(endpoint.scheme),
             waiting: RefCell::default(),
         });
         if standing != Standing::Gone {
@@ -97,7 +104,10 @@ impl Pool {
         self.slots.borrow_mut().retain(|_, slot| {
             let mut idle = slot.idle.borrow_mut();
             idle.retain(|idle| !idle.connection.sender.is_closed() && now.duration_since(idle.since) < MAX_IDLE);
-            !idle.is_empty() || Rc::strong_count(slot) > 1
+            let mut shared = slot.shared.borrow_mut();
+            let is_old = |since: Instant| now.duration_since(since) >= MAX_IDLE;
+            shared.retain(|shared| !shared.is_over() && !shared.idle_since().is_some_and(is_old));
+            !idle.is_empty() || !shared.is_empty() || Rc::strong_count(slot) > 1
         });
     }
 }
@@ -117,6 +127,8 @@ impl Slot {
         self.standing.set(standing);
         if standing != Standing::Open {
             self.idle.borrow_mut().clear();
+            // Who has a place on one keeps it.
+            self.shared.borrow_mut().clear();
         }
         if standing == Standing::Gone {
             // A waker that is called may come back here at once: nothing is borrowed meanwhile.
@@ -135,6 +147,9 @@ impl Slot {
 
     /// A connection that is open and free, if there is one.
     pub fn checkout(&self) -> Option<Connected> {
+        if let Some(place) = self.place() {
+            return Some(Connected::H2(place));
+        }
         let mut kept = self.idle.borrow_mut();
         // A connection whose last exchange is not quite wound up is passed over, and stays for the next one.
         let mut at = kept.len();
@@ -143,14 +158,33 @@ impl Slot {
             if kept[at].connection.sender.is_closed() {
                 kept.swap_remove(at);
             } else if kept[at].connection.sender.is_ready() {
-                return Some(kept.remove(at).connection);
+                return Some(Connected::H1(kept.remove(at).connection));
             }
         }
         None
     }
 
+    /// A place on a connection that is open already, where one has room.
+    pub fn place(&self) -> Option<Place> {
+        let mut shared = self.shared.borrow_mut();
+        if shared.is_empty() {
+            return None;
+        }
+        shared.retain(|shared| !shared.is_over());
+        shared.iter().find_map(Shared::place)
+    }
+
+    /// From now on whoever comes may have a place on it.
+    pub fn share(&self, connection: Rc<Shared>) {
+        if self.standing.get() == Standing::Open {
+            self.shared.borrow_mut().push(connection);
+        }
+    }
+
     /// Takes back a connection whose last response was read to its end.
     pub fn checkin(&self, connection: Connected) {
+        // A place is given back when it is dropped.
+        let Connected::H1(connection) = connection else { return };
         if connection.sender.is_closed() || self.standing.get() != Standing::Open {
             return;
         }

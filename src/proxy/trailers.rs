@@ -20,6 +20,8 @@ use super::worker::Worker;
 pub enum Passing {
     None,
     Announced(Vec<HeaderName>),
+    /// Of a request that goes to an h2 endpoint: all but what an endpoint would take for Portolan's word.
+    Unforged,
     All,
 }
 
@@ -30,10 +32,8 @@ impl Passing {
         if headers.contains_key(CONTENT_LENGTH) {
             return Passing::None;
         }
-        // An endpoint that joins trailers to the headers would take these for Portolan's word, in either spelling.
-        let forged = |name: &HeaderName| name.as_str().contains('_') || vouches(name.as_str());
         match Passing::announced(headers) {
-            Passing::Announced(names) => Passing::Announced(names.into_iter().filter(|n| !forged(n)).collect()),
+            Passing::Announced(names) => Passing::Announced(names.into_iter().filter(|n| !is_forged(n)).collect()),
             other => other,
         }
     }
@@ -61,6 +61,7 @@ impl Passing {
             let listed = match self {
                 Passing::None => false,
                 Passing::Announced(names) => names.contains(name),
+                Passing::Unforged => !is_forged(name),
                 Passing::All => true,
             };
             listed && !is_forbidden(name)
@@ -71,6 +72,11 @@ impl Passing {
         }
         dropped.len()
     }
+}
+
+/// An endpoint that joins trailers to the headers would take these for Portolan's word, in either spelling.
+fn is_forged(name: &HeaderName) -> bool {
+    name.as_str().contains('_') || vouches(name.as_str())
 }
 
 /// Stands before one body's trailers.

@@ -12,7 +12,6 @@ use std::task::{Context, Poll};
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::body::RequestBody;
 
@@ -20,6 +19,8 @@ use super::body::RequestBody;
 #[derive(Debug, Default)]
 pub struct Trace {
     received: Cell<u64>,
+    /// The request that was sent last asked for another protocol.
+    switching: Cell<bool>,
     keeping: Cell<bool>,
     head: RefCell<Vec<u8>>,
 }
@@ -37,6 +38,15 @@ impl Trace {
     pub fn begin(&self, keep: bool) {
         self.head.borrow_mut().clear();
         self.keeping.set(keep);
+    }
+
+    /// Whether the connection may leave HTTP with the next answer.
+    pub fn expect_switch(&self, may: bool) {
+        self.switching.set(may);
+    }
+
+    pub fn expects_switch(&self) -> bool {
+        self.switching.get()
     }
 
     /// The request that was sent last, once more.
@@ -82,13 +92,13 @@ fn split<'t>(text: &'t [u8], by: &'static [u8]) -> impl Iterator<Item = &'t [u8]
     })
 }
 
-/// The socket, traced.
-pub struct Traced {
-    pub stream: TcpStream,
+/// The socket or what is spoken over it, traced.
+pub struct Traced<S> {
+    pub stream: S,
     pub trace: Rc<Trace>,
 }
 
-impl AsyncRead for Traced {
+impl<S: AsyncRead + Unpin> AsyncRead for Traced<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -98,7 +108,7 @@ impl AsyncRead for Traced {
     }
 }
 
-impl AsyncWrite for Traced {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Traced<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         self.trace.write(&[IoSlice::new(buf)]);
         Pin::new(&mut self.stream).poll_write(cx, buf)

@@ -21,6 +21,7 @@ use crate::model::ledger::{Hold, Ledger};
 use crate::model::listener::{Listener, ListenerLimits, ListenerTimeouts, UnderscoreHeaders};
 use crate::model::predicate::Term;
 use crate::model::route::Replica;
+use crate::model::schema::Scheme;
 use crate::model::service::{Endpoint, Traffic};
 use crate::model::snapshot::Snapshot;
 use crate::provider::lower::{self, Author};
@@ -143,24 +144,27 @@ fn snapshots(case: &Case, documents: &[Tree], reversed: bool) -> BTreeMap<Provid
             }),
         };
         let mut lowered = Snapshot::empty(provider);
-        let mut weights = Vec::new();
+        let mut kinds = Vec::new();
         for section in document.entries() {
             let kind = lower::section_kind(&section.key).expect("a section");
             for entry in section.value.entries() {
                 if kind == Kind::Service && !author.source.is_operator() {
-                    let (spec, service) = lower::service(&entry.key, &entry.value, &author, &mut lowered.findings);
-                    weights.push(spec.weight.unwrap_or(1));
+                    let lower::Lowered { spec, tls, service } =
+                        lower::service(&entry.key, &entry.value, &author, &mut lowered.findings);
+                    kinds.push((spec.weight.unwrap_or(1), spec.scheme.unwrap_or_default(), tls));
                     lowered.services.push(service);
                 } else {
                     lower::object(kind, &entry.key, &entry.value, &author, &mut lowered, &mut Vec::new());
                 }
             }
         }
-        for (service, weight) in lowered.services.iter_mut().zip(weights.iter().copied().chain(std::iter::repeat(1))) {
+        let plain = std::iter::repeat((1, Scheme::Http, None));
+        for (service, (weight, scheme, tls)) in lowered.services.iter_mut().zip(kinds.into_iter().chain(plain)) {
             service.running |= spec.running || spec.endpoints.contains_key(&*service.id.name);
             if let Some(address) = spec.endpoints.get(&*service.id.name) {
                 let name = spec.container.as_deref().unwrap_or(address);
-                service.endpoints = vec![Endpoint { weight, ..Endpoint::new(address.parse().expect("address"), name) }];
+                service.endpoints =
+                    vec![Endpoint { weight, scheme, tls, ..Endpoint::new(address.parse().expect("address"), name) }];
                 service.running = true;
             }
         }
@@ -267,6 +271,7 @@ fn printed(path: &Path, reversed: bool) -> String {
         bundles: &bundles,
         revocations: &revocations,
         issuers: &issuers,
+        system_roots: &Err("none in tests".into()),
         default_certificate: None,
         default_issuers: &[],
         sticky_key: &StickyKey([0; 32]),

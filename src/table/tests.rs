@@ -319,6 +319,7 @@ fn compiled(desired: &Desired) -> Arc<Table> {
         bundles: &bundles,
         revocations: &revocations,
         issuers: &issuers,
+        system_roots: &Err("none in tests".into()),
         default_certificate: None,
         default_issuers: &[],
         sticky_key: &StickyKey([0; 32]),

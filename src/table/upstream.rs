@@ -17,6 +17,7 @@ use crate::model::service::{Balance, Endpoint, HashKey, Phase, Traffic};
 
 use super::balance::{Balancer, mix};
 use super::budget::Budget;
+use super::client_tls::ClientTls;
 use super::endpoint::{Endpoints, LiveEndpoint, fnv};
 use super::sticky::{Cookies, StickyKey, values};
 
@@ -72,7 +73,8 @@ pub struct Affinity {
 pub(super) struct Parts<'a> {
     pub services: &'a [ObjectId],
     pub traffic: Traffic,
-    pub endpoints: Vec<Endpoint>,
+    /// Each with the TLS that it is spoken to over.
+    pub endpoints: Vec<(Endpoint, Option<Arc<ClientTls>>)>,
     pub absent: Option<Denial>,
     pub sticky_key: &'a StickyKey,
 }
@@ -85,8 +87,8 @@ impl Upstream {
         previous: Option<&Arc<Upstream>>,
     ) -> Arc<Upstream> {
         let Parts { services, traffic, endpoints: named, absent, sticky_key } = parts;
-        let member = |endpoint: &Endpoint| Member {
-            endpoint: endpoints.adopt(endpoint, endpoints_before),
+        let member = |(endpoint, tls): &(Endpoint, Option<Arc<ClientTls>>)| Member {
+            endpoint: endpoints.adopt(endpoint, tls.as_ref(), endpoints_before),
             weight: endpoint.weight,
             phase: endpoint.phase,
         };
@@ -199,6 +201,7 @@ mod tests {
             let services = [ObjectId::new(&Source::new(Provider::File, None), Kind::Service, "s")];
             let key = StickyKey([7; 32]);
             let traffic = traffic.clone();
+            let endpoints = endpoints.into_iter().map(|endpoint| (endpoint, None)).collect();
             let parts = Parts { services: &services, traffic, endpoints, absent: None, sticky_key: &key };
             let mut next = Endpoints::after(&self.endpoints);
             let upstream = Upstream::new(parts, &mut next, &self.endpoints, self.upstream.as_ref());

@@ -5,6 +5,7 @@
 mod balancing;
 mod ca;
 mod departures;
+mod expectations;
 mod files;
 mod headers;
 mod life;
@@ -25,6 +26,8 @@ mod settings;
 mod state;
 mod swap;
 mod tls;
+mod tunnels;
+mod upgrades;
 mod watch;
 
 /// Renamed into place, as the file provider wants it; `routes.json` in a directory of its own.

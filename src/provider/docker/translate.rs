@@ -20,7 +20,7 @@ use crate::model::schema::{AddressMode, RouteSpec};
 use crate::model::service::{Endpoint, Service};
 use crate::model::snapshot::Snapshot;
 use crate::provider::labels::{self, Closes, Labelled};
-use crate::provider::lower::{self, Author};
+use crate::provider::lower::{self, Author, Lowered};
 
 use super::address::{self, Reached, Wish};
 use super::objects::{Container, Surroundings};
@@ -212,7 +212,7 @@ impl<'c> Speaker<'c> {
         settings: &DockerSettings,
         findings: &mut Vec<Diagnostic>,
     ) -> Service {
-        let (spec, mut service) = lower::service(&object.key, &object.value, &self.author, findings);
+        let Lowered { spec, tls, mut service } = lower::service(&object.key, &object.value, &self.author, findings);
         service.running = self.container.state.is_up();
         for (field, wrong, detail) in [
             ("port", spec.port == Some(0), "0 is no port"),
@@ -250,7 +250,8 @@ impl<'c> Speaker<'c> {
             Ok(Reached { address, phase, why }) => {
                 let weight = spec.weight.unwrap_or(1);
                 let name = self.container.name.as_str();
-                service.endpoints.push(Endpoint { phase, weight, ..Endpoint::new(address, name) });
+                let scheme = spec.scheme.unwrap_or_default();
+                service.endpoints.push(Endpoint { phase, weight, scheme, tls, ..Endpoint::new(address, name) });
                 service.absent = why.map(|why| Denial::new(why.reason, why.detail));
             }
             Err(absence) => {

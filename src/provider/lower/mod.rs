@@ -31,7 +31,7 @@ use service::written_endpoints;
 
 pub use crate::model::schema::SECTIONS;
 pub use route::route;
-pub use service::service;
+pub use service::{Lowered, service};
 
 /// Who wrote the objects.
 #[derive(Debug, Clone)]
@@ -108,9 +108,8 @@ pub fn object(
             Err(denial) => unplaced.push(denial),
         },
         Kind::Service => {
-            let (spec, mut service) = service(name, tree, author, findings);
-            written_endpoints(&spec, &mut service, tree, findings);
-            snapshot.services.push(service);
+            let lowered = service(name, tree, author, findings);
+            snapshot.services.push(written_endpoints(lowered, tree, findings));
         }
         Kind::Middleware => snapshot.middlewares.push(middleware(name, tree, author, findings)),
         Kind::Certificate => snapshot.certificates.extend(certificate(name, tree, author, findings)),
@@ -289,8 +288,6 @@ mod tests {
         let snapshot = lowered(Provider::File, text);
         assert_eq!(snapshot.services[0].denied, None);
         assert_eq!(reasons(&snapshot), [Reason::NotSupportedYet]);
-        let text = "services: { s: { endpoints: ['http://10.0.0.1:80'], scheme: h2c } }";
-        assert!(lowered(Provider::File, text).services[0].denied.is_some());
     }
 
     #[test]
@@ -316,12 +313,12 @@ mod tests {
     fn endpoints_are_addresses() {
         for (url, reason) in [
             ("http://kuard:8080", Reason::NotSupportedYet),
-            ("https://10.0.0.1", Reason::NotSupportedYet),
+            ("ftp://10.0.0.1", Reason::Invalid),
             ("10.0.0.1:80", Reason::Invalid),
             ("http://10.0.0.1/x", Reason::Invalid),
         ] {
-            assert_eq!(service::endpoint(url).expect_err(url).0, reason, "{url}");
+            assert_eq!(service::endpoint(url, None).expect_err(url).0, reason, "{url}");
         }
-        assert_eq!(service::endpoint("http://[::1]:8080").expect("valid").address.to_string(), "[::1]:8080");
+        assert_eq!(service::endpoint("http://[::1]:8080", None).expect("valid").address.to_string(), "[::1]:8080");
     }
 }

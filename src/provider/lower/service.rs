@@ -1,19 +1,33 @@
 //! Services: what any provider reads alike, and the endpoints that the operator writes as URLs.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls_pki_types::ServerName;
 
 use crate::config::tree::Tree;
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
-use crate::model::id::Kind;
-use crate::model::schema::{Scheme, ServiceSpec};
-use crate::model::service::{Endpoint, Service};
+use crate::model::id::{Kind, Name};
+use crate::model::schema::{Scheme, ServiceSpec, UpstreamTlsSpec};
+use crate::model::service::{Endpoint, Service, UpstreamTls};
 
 use super::Author;
 use super::reading::{Reading, operator_only};
 use super::traffic::traffic;
 
-/// The fields of a service that any provider reads alike. Endpoints are the caller's to fill in.
-pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagnostic>) -> (ServiceSpec, Service) {
+const NOT_SECURE: &str = "\"tls\" is for endpoints that are spoken to over TLS: scheme https or h2";
+
+/// A service as far as any provider reads it alike. Endpoints are the caller's to fill in.
+#[derive(Debug)]
+pub struct Lowered {
+    pub spec: ServiceSpec,
+    /// Of every endpoint that is spoken to over TLS.
+    pub tls: Option<Arc<UpstreamTls>>,
+    pub service: Service,
+}
+
+/// The fields of a service that any provider reads alike.
+pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagnostic>) -> Lowered {
     let mut reading = Reading::<ServiceSpec>::of(author.id(Kind::Service, name), tree, findings);
     let spec = std::mem::take(&mut reading.spec);
     let ServiceSpec {
@@ -37,17 +51,9 @@ pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diag
         let diagnostic = operator_only(&reading.id, tree, "endpoints", instead);
         reading.deny(diagnostic);
     }
-    if scheme.is_some_and(|scheme| scheme != Scheme::Http) {
-        reading.not_yet("scheme");
-    }
-    if let Some(tls) = tls {
-        reading.not_yet("tls");
-        if tls.insecure_skip_verify.is_some() && !author.is_operator() {
-            let instead = "trust the endpoint's CA by a bundle instead";
-            let mut diagnostic = operator_only(&reading.id, tree, "tls", instead);
-            diagnostic.field = Some("tls.insecure_skip_verify".into());
-            reading.deny(diagnostic);
-        }
+    let tls = tls.as_ref().map(|tls| Arc::new(upstream_tls(&mut reading, tls, tree, author)));
+    if tls.is_some() && endpoints.is_none() && !scheme.unwrap_or_default().is_secure() {
+        reading.invalid("tls", NOT_SECURE);
     }
     if health.is_some() {
         reading.passed_over("health");
@@ -67,19 +73,52 @@ pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diag
         absent: None,
         id: reading.id,
     };
-    (spec, service)
+    Lowered { spec, tls, service }
+}
+
+fn upstream_tls(
+    reading: &mut Reading<'_, ServiceSpec>,
+    spec: &UpstreamTlsSpec,
+    tree: &Tree,
+    author: &Author,
+) -> UpstreamTls {
+    let UpstreamTlsSpec { server_name, trust, issuer, certificate, insecure_skip_verify } = spec;
+    if insecure_skip_verify.is_some() && !author.is_operator() {
+        let instead = "trust the endpoint's CA by a bundle instead";
+        let mut diagnostic = operator_only(&reading.id, tree, "tls", instead);
+        diagnostic.field = Some("tls.insecure_skip_verify".into());
+        reading.deny(diagnostic);
+    }
+    if certificate.is_some() {
+        reading.not_yet("tls.certificate");
+    }
+    if let Some(name) = server_name
+        && ServerName::try_from(name.as_str()).is_err()
+    {
+        reading.invalid("tls.server_name", format!("\"{name}\" is neither a DNS name nor an address"));
+    }
+    if trust.as_ref().is_some_and(Vec::is_empty) {
+        reading.invalid("tls.trust", "nobody is trusted; name a bundle, or leave it out for the system's CAs");
+    }
+    let unverified = *insecure_skip_verify == Some(true);
+    if unverified && (trust.is_some() || issuer.is_some()) {
+        let why = "nothing is verified with insecure_skip_verify; leave it or what is trusted out";
+        reading.invalid("tls.insecure_skip_verify", why);
+    }
+    UpstreamTls {
+        server_name: server_name.as_deref().map(Into::into),
+        trust: trust.clone().unwrap_or_default(),
+        issuer: issuer.as_deref().map(Name::normalised),
+        unverified,
+    }
 }
 
 /// Endpoints that the operator wrote as URLs.
-pub(super) fn written_endpoints(
-    spec: &ServiceSpec,
-    service: &mut Service,
-    tree: &Tree,
-    findings: &mut Vec<Diagnostic>,
-) {
-    let mut invalid = |service: &mut Service, field: &str, detail: String| {
+pub(super) fn written_endpoints(lowered: Lowered, tree: &Tree, findings: &mut Vec<Diagnostic>) -> Service {
+    let Lowered { spec, tls, mut service } = lowered;
+    let mut close = |service: &mut Service, field: &str, reason: Reason, detail: String| {
         let origin = tree.field(field).unwrap_or(tree).origin.clone();
-        let diagnostic = Diagnostic::error(service.id.clone(), Reason::Invalid, origin, detail).on(field);
+        let diagnostic = Diagnostic::error(service.id.clone(), reason, origin, detail).on(field);
         service.denied.get_or_insert_with(|| Denial::of(&diagnostic));
         findings.push(diagnostic);
     };
@@ -88,39 +127,36 @@ pub(super) fn written_endpoints(
     {
         if given {
             let detail = "is for containers; here the endpoints say it, as in http://10.0.0.7:8080";
-            invalid(service, field, format!("\"{field}\" {detail}"));
+            close(&mut service, field, Reason::Invalid, format!("\"{field}\" {detail}"));
         }
     }
     if spec.weight.is_some() {
         let detail = "\"weight\" is for containers; here it is weights: { \"http://10.0.0.7:8080\": 3 }";
-        invalid(service, "weight", detail.into());
+        close(&mut service, "weight", Reason::Invalid, detail.into());
     }
     let Some(urls) = &spec.endpoints else {
         let detail = "the service has no endpoints; write endpoints: [\"http://10.0.0.7:8080\"]";
-        findings.push(
-            Diagnostic::error(service.id.clone(), Reason::Invalid, service.origin.clone(), detail).on("endpoints"),
-        );
-        service.denied.get_or_insert_with(|| Denial::new(Reason::Invalid, detail));
-        return;
+        close(&mut service, "endpoints", Reason::Invalid, detail.into());
+        return service;
     };
     for url in urls {
-        match endpoint(url) {
-            Ok(endpoint) => service.endpoints.push(endpoint),
-            Err((reason, why)) => {
-                let origin = tree.field("endpoints").unwrap_or(tree).origin.clone();
-                let diagnostic = Diagnostic::error(service.id.clone(), reason, origin, why).on("endpoints");
-                service.denied.get_or_insert_with(|| Denial::of(&diagnostic));
-                findings.push(diagnostic);
+        match endpoint(url, spec.scheme) {
+            Ok(endpoint) if tls.is_some() && !endpoint.scheme.is_secure() => {
+                let detail = format!("{NOT_SECURE}; \"{url}\" is not one of them");
+                close(&mut service, "tls", Reason::Invalid, detail);
             }
+            Ok(endpoint) => service.endpoints.push(Endpoint { tls: tls.clone(), ..endpoint }),
+            Err((reason, why)) => close(&mut service, "endpoints", reason, why),
         }
     }
-    weigh(spec, service, tree, findings);
+    weigh(&spec, &mut service, tree, findings);
+    service
 }
 
 /// Weights go by address: a URL may be spelt in more than one way.
 fn weigh(spec: &ServiceSpec, service: &mut Service, tree: &Tree, findings: &mut Vec<Diagnostic>) {
     for (url, weight) in spec.weights.iter().flatten() {
-        let address = endpoint(url).ok().map(|endpoint| endpoint.address);
+        let address = endpoint(url, spec.scheme).ok().map(|endpoint| endpoint.address);
         let named = service.endpoints.iter_mut().filter(|endpoint| Some(endpoint.address) == address);
         let count = named.map(|endpoint| endpoint.weight = *weight).count();
         if count == 0 && service.denied.is_none() {
@@ -133,24 +169,32 @@ fn weigh(spec: &ServiceSpec, service: &mut Service, tree: &Tree, findings: &mut 
     }
 }
 
-pub(super) fn endpoint(url: &str) -> Result<Endpoint, (Reason, String)> {
+/// `scheme` is the service's own word, which a URL may not contradict: `h2c` says more of `http://`, `h2` of `https://`.
+pub(super) fn endpoint(url: &str, scheme: Option<Scheme>) -> Result<Endpoint, (Reason, String)> {
     let shape = "write it like http://10.0.0.7:8080";
     let invalid = |why: &str| (Reason::Invalid, format!("\"{url}\" is no endpoint: {why}; {shape}"));
     let uri: http::Uri = url.parse().map_err(|_| invalid("it is not a URL"))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https" | "h2c" | "h2") => {
-            return Err((Reason::NotSupportedYet, format!("\"{url}\": only http:// endpoints are built so far")));
-        }
-        _ => return Err(invalid("its scheme is not http")),
-    }
+    let written = match uri.scheme_str() {
+        Some("http") => Scheme::Http,
+        Some("h2c") => Scheme::H2c,
+        Some("https") => Scheme::Https,
+        Some("h2") => Scheme::H2,
+        _ => return Err(invalid("its scheme is none of http, h2c, https and h2")),
+    };
+    let spoken = match (written, scheme) {
+        (written, None) => written,
+        (Scheme::Http, Some(Scheme::H2c)) => Scheme::H2c,
+        (Scheme::Https, Some(Scheme::H2)) => Scheme::H2,
+        (written, Some(scheme)) if written == scheme => scheme,
+        (_, Some(scheme)) => return Err(invalid(&format!("the service's scheme is {}", scheme.as_str()))),
+    };
     if uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
         return Err(invalid("it has a path; a middleware changes paths"));
     }
     let host = uri.host().unwrap_or_default();
-    let port = uri.port_u16().unwrap_or(80);
+    let port = uri.port_u16().unwrap_or(if spoken.is_secure() { 443 } else { 80 });
     match host.trim_matches(['[', ']']).parse() {
-        Ok(ip) => Ok(Endpoint::new(SocketAddr::new(ip, port), url)),
+        Ok(ip) => Ok(Endpoint { scheme: spoken, ..Endpoint::new(SocketAddr::new(ip, port), url) }),
         Err(_) => {
             let why = format!("\"{url}\": endpoints by DNS name are not built yet; write the address");
             Err((Reason::NotSupportedYet, why))
