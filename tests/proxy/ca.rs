@@ -10,6 +10,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use portolan::control::ca::{self, DenyList, InternalCa, LeafRequest, Purposes, San};
 
+use crate::support::backend::Backend;
+use crate::support::engine::PORTOLAN;
+use crate::support::port;
 use crate::support::portolan::command;
 use crate::support::wait::eventually;
 use crate::support::{announce, output_of, run};
@@ -237,6 +240,53 @@ fn a_revocation_is_told_once_more_and_is_on_record() {
     assert!(events.iter().all(|line| line["serial"] == serial.to_lowercase() && line["subject"] == "CN=alice"));
     let output = run(&mut place.command("ca revoke 0123"));
     assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("give the file"), "{output:?}");
+}
+
+/// In the README's own words, but for the ports.
+#[test]
+fn mutual_tls_takes_the_three_commands_of_the_readme() {
+    struct Running(std::process::Child);
+    impl Drop for Running {
+        fn drop(&mut self) {
+            // It fails harmlessly where it has ended already.
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let readme = include_str!("../../README.md");
+    let section = readme.split("## Mutual TLS in three commands").nth(1).unwrap().split("\n## ").next().unwrap();
+    let blocks: Vec<&str> = section.split("```").skip(1).step_by(2).collect();
+    let (settings, commands) = (blocks[0].strip_prefix("yaml\n").unwrap(), blocks[1].trim());
+    let backend = Backend::named("s");
+    let [https, status, admin] = std::array::from_fn(|_| port::free_port().to_string());
+    let ported = |text: &str| text.replace("8443", &https).replace("8080", &backend.address.port().to_string());
+    let place = Place::new();
+    std::fs::write(place.path("portolan.yaml"), ported(settings)).unwrap();
+    std::os::unix::fs::symlink(PORTOLAN, place.path("portolan")).unwrap();
+    let paths = format!("{}:{}", place.dir.path().display(), std::env::var("PATH").unwrap());
+    let pasted = |line: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec {}", ported(line).trim_end_matches(" &"))]).current_dir(place.dir.path());
+        shell.env("PATH", &paths).env("PORTOLAN_STATUS__ADDRESS", format!("127.0.0.1:{status}"));
+        shell.env("PORTOLAN_ADMIN__ADDRESS", format!("127.0.0.1:{admin}")).env("PORTOLAN_PROVIDERS__DOCKER", "off");
+        shell
+    };
+    let [start, issue, ask] = commands.lines().collect::<Vec<_>>()[..] else { panic!("three commands: {commands}") };
+    assert!(start.ends_with(" &"));
+    let log = std::fs::File::create(place.path("log")).unwrap();
+    let _running = Running(pasted(start).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    output_of(&mut pasted(issue));
+    let answered = |line: &str| run(&mut pasted(line)).status.success();
+    eventually("the answer comes", || match run(&mut pasted(ask)) {
+        output if output.status.success() => Ok(output),
+        output => Err((output, std::fs::read_to_string(place.path("log")).unwrap())),
+    });
+    let without = ask.replace("--cert anna/cert.pem --key anna/key.pem ", "");
+    assert!(without != ask && !answered(&without));
+    assert!(section.contains("portolan ca revoke anna/cert.pem"));
+    output_of(&mut pasted("portolan ca revoke anna/cert.pem"));
+    let ask = ask.replace("curl", "curl --fail");
+    eventually("it is taken back", || if answered(&ask) { Err("answered") } else { Ok(()) });
 }
 
 /// Where the writer is to write. Without it, the writer is a test that has nothing to do.

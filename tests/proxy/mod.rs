@@ -21,6 +21,7 @@ mod reload;
 mod reports;
 mod requests;
 mod retries;
+mod revocation;
 mod routing;
 mod settings;
 mod state;

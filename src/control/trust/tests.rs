@@ -340,3 +340,24 @@ fn pem_of_garbage_is_no_list() {
     world.refresh();
     assert!(world.number().expect_err("broken").contains("revocation list 1 is broken"));
 }
+
+#[test]
+fn a_ca_without_a_list_is_named() {
+    let (ca, other) = (Authority::named("ca"), Authority::named("other"));
+    let bundle = BundleSource::File("/b.pem".into());
+    let mut world = World::new(bundle, Some(ListSource::File("/l".into())));
+    let own = world.corp();
+    world.reread();
+    world.file("/l", &ca.list(1));
+    let unchecked = |refreshed: &Refreshed| -> Vec<(Severity, String)> {
+        let found = refreshed.findings.iter().filter(|finding| finding.reason == Reason::NoRevocationList);
+        found.map(|finding| (finding.severity, finding.detail.clone())).collect()
+    };
+    let all = ca.certificate.pem() + &other.certificate.pem() + &own.root_pem();
+    let found = unchecked(&world.file("/b.pem", &all));
+    assert!(matches!(&found[..], [(Severity::Warning, why)] if why.contains("of \"CN=other\"")), "{found:?}");
+    world.desired.policies.values_mut().for_each(|policy| policy.revoked.clear());
+    let found = unchecked(&world.refresh());
+    assert!(matches!(&found[..], [(Severity::Info, why)] if why.contains("CN=ca\", \"CN=other")), "{found:?}");
+    assert_eq!(unchecked(&world.file("/b.pem", &own.root_pem())), []);
+}
