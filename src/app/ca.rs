@@ -146,7 +146,8 @@ fn summary(issued: &Issued, request: &LeafRequest, args: &IssueArgs) -> String {
         _ => "servers",
     };
     let names: Vec<String> = request.names.iter().map(San::to_string).collect();
-    let names = if names.is_empty() { format!("CN={}", request.subject().unwrap_or_default()) } else { names.join(", ") };
+    let names =
+        if names.is_empty() { format!("CN={}", request.subject().unwrap_or_default()) } else { names.join(", ") };
     let life = issued.not_after.duration_since(Timestamp::now());
     let wanted = SignedDuration::try_from(args.ttl.0).unwrap_or(SignedDuration::MAX);
     let short = match wanted.saturating_sub(life) > SignedDuration::from_secs(5) {

@@ -147,7 +147,8 @@ fn is_cut_short<T>(last: Option<&Read<T>>, bytes: &[u8]) -> bool {
     last.is_some_and(|last| bytes.len() < last.bytes.len() && last.bytes.starts_with(bytes))
 }
 
-const CUT_SHORT: &str = "it is a mere beginning of what it held; write the rest, or begin it with a comment if that is all";
+const CUT_SHORT: &str =
+    "it is a mere beginning of what it held; write the rest, or begin it with a comment if that is all";
 
 fn keep<T>(map: &mut BTreeMap<ObjectId, T>, wanted: impl Fn(&ObjectId) -> bool) -> bool {
     let before = map.len();

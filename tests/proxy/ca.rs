@@ -51,9 +51,8 @@ impl Place {
 
     /// What openssl says of a chain for a purpose.
     fn verifies(&self, out: &str, options: &str) -> bool {
-        let line = format!(
-            "verify -x509_strict -CAfile {out}/root.pem -untrusted {out}/cert.pem {options} {out}/cert.pem"
-        );
+        let line =
+            format!("verify -x509_strict -CAfile {out}/root.pem -untrusted {out}/cert.pem {options} {out}/cert.pem");
         self.openssl(&line).status.success()
     }
 }
@@ -66,20 +65,28 @@ fn mode(path: &Path) -> u32 {
 fn a_certificate_for_a_client_is_one_to_openssl() {
     let place = Place::new();
     let said = place.cli("ca issue --uri spiffe://example.org/alice --out alice");
-    assert!(said.starts_with("issued: serial ") && said.contains("for clients (URI:spiffe://example.org/alice)"), "{said}");
+    assert!(
+        said.starts_with("issued: serial ") && said.contains("for clients (URI:spiffe://example.org/alice)"),
+        "{said}"
+    );
     assert!(said.contains("alice/key.pem, alice/cert.pem, alice/root.pem"), "{said}");
     assert!(place.verifies("alice", "-purpose sslclient"));
     assert!(!place.verifies("alice", "-purpose sslserver"));
     assert_eq!([mode(&place.path("alice/key.pem")), mode(&place.path("alice/cert.pem"))], [0o600, 0o644]);
     assert_eq!(mode(&place.path("alice")), 0o700);
-    let text = output_of(Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(place.path("alice/cert.pem")));
-    assert!(text.contains("URI:spiffe://example.org/alice") && text.contains("CN = spiffe://example.org/alice"), "{text}");
+    let text =
+        output_of(Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(place.path("alice/cert.pem")));
+    assert!(
+        text.contains("URI:spiffe://example.org/alice") && text.contains("CN = spiffe://example.org/alice"),
+        "{text}"
+    );
     assert_eq!(place.cli("ca root"), std::fs::read_to_string(place.path("alice/root.pem")).unwrap().trim_end());
     // The key is the certificate's, and no other.
     let of = |line: &str| String::from_utf8(place.openssl(line).stdout).unwrap();
     assert_eq!(of("x509 -noout -pubkey -in alice/cert.pem"), of("pkey -pubout -in alice/key.pem"));
 
-    let said = place.cli("ca issue --dns db.example.org --ip 10.0.0.7 --ip ::1 --email dba@example.org --cn db --out db");
+    let said =
+        place.cli("ca issue --dns db.example.org --ip 10.0.0.7 --ip ::1 --email dba@example.org --cn db --out db");
     assert!(said.contains("for clients and servers"), "{said}");
     for options in ["-purpose sslclient", "-purpose sslserver -verify_hostname db.example.org", "-verify_ip 10.0.0.7"] {
         assert!(place.verifies("db", options), "{options}");
@@ -213,13 +220,17 @@ fn named_cas_have_nothing_in_common() {
     place.cli("ca issue --cn a --issuer partners --out partners");
     for out in ["corp", "partners"] {
         assert!(place.verifies(out, "-purpose sslclient"));
-        let issuer = String::from_utf8(place.openssl(&format!("x509 -noout -issuer -in {out}/cert.pem")).stdout).unwrap();
+        let issuer =
+            String::from_utf8(place.openssl(&format!("x509 -noout -issuer -in {out}/cert.pem")).stdout).unwrap();
         assert!(issuer.contains(&format!("Portolan {out} Intermediate CA")), "{issuer}");
     }
     let line = "verify -CAfile corp/root.pem -untrusted partners/cert.pem partners/cert.pem";
     assert!(!place.openssl(line).status.success());
     let output = run(&mut place.command("ca revoke partners/cert.pem"));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("was not issued by the internal CA \"corp\""), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("was not issued by the internal CA \"corp\""),
+        "{output:?}"
+    );
     assert!(place.cli("ca --issuer partners revoke partners/cert.pem").starts_with("revoked: serial "));
 }
 
@@ -230,7 +241,10 @@ fn a_revocation_is_told_once_more_and_is_on_record() {
     let serial = String::from_utf8(place.openssl("x509 -noout -serial -in a/cert.pem").stdout).unwrap();
     let serial = serial.trim().strip_prefix("serial=").unwrap();
     let said = place.cli(&format!("ca revoke {serial}"));
-    assert!(said.starts_with(&format!("revoked: serial {} (CN=alice), on the list until it ends", serial.to_lowercase())), "{said}");
+    assert!(
+        said.starts_with(&format!("revoked: serial {} (CN=alice), on the list until it ends", serial.to_lowercase())),
+        "{said}"
+    );
     let print = String::from_utf8(place.openssl("x509 -noout -fingerprint -sha256 -in a/cert.pem").stdout).unwrap();
     let said = place.cli(&format!("ca revoke {}", print.trim().split_once('=').unwrap().1));
     assert!(said.starts_with("revoked already: serial "), "{said}");
@@ -239,7 +253,10 @@ fn a_revocation_is_told_once_more_and_is_on_record() {
     assert_eq!(events.iter().map(|line| line["event"].as_str().unwrap()).collect::<Vec<_>>(), ["issued", "revoked"]);
     assert!(events.iter().all(|line| line["serial"] == serial.to_lowercase() && line["subject"] == "CN=alice"));
     let output = run(&mut place.command("ca revoke 0123"));
-    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("give the file"), "{output:?}");
+    assert!(
+        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("give the file"),
+        "{output:?}"
+    );
 }
 
 /// In the README's own words, but for the ports.
@@ -338,7 +355,11 @@ fn a_hundred_kills_lose_no_revocation_and_use_no_serial_twice() {
     let done = read("done");
     // A kill may have cut the last line of a life short: only whole ones were told.
     let told = |what: &str| -> BTreeSet<String> {
-        done.lines().filter_map(|line| line.strip_prefix(what)).filter(|serial| serial.len() == 32).map(String::from).collect()
+        done.lines()
+            .filter_map(|line| line.strip_prefix(what))
+            .filter(|serial| serial.len() == 32)
+            .map(String::from)
+            .collect()
     };
     let (issued, revoked) = (told("issued "), told("revoked "));
     let log = read("ca/log");

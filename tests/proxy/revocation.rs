@@ -45,7 +45,9 @@ fn ask_until(session: &mut Session, status: u16) {
 fn is_refused(portolan: &Portolan, pair: &Pair) -> bool {
     match connect(portolan, pair) {
         Err(_) => true,
-        Ok(mut session) => !session.ask("GET / HTTP/1.1\r\nHost: r.test\r\n\r\n").is_ok_and(|answer| answer.status == 200),
+        Ok(mut session) => {
+            !session.ask("GET / HTTP/1.1\r\nHost: r.test\r\n\r\n").is_ok_and(|answer| answer.status == 200)
+        }
     }
 }
 
@@ -61,7 +63,10 @@ fn who_is_taken_back_by_the_internal_ca_is_turned_away_where_it_is_connected() {
     let portolan = start(&backend, json!({ "trust_bundles": { "b": { "issuer": "corp" } } }));
     let issue = |name: &str| -> Pair {
         portolan.cli(&["ca", "issue", "--uri", &format!("spiffe://example.org/{name}"), "--out", name]);
-        Pair { cert_file: portolan.dir().join(name).join("cert.pem"), key_file: portolan.dir().join(name).join("key.pem") }
+        Pair {
+            cert_file: portolan.dir().join(name).join("cert.pem"),
+            key_file: portolan.dir().join(name).join("key.pem"),
+        }
     };
     let (alice, bob) = (issue("alice"), issue("bob"));
     let mut sessions = [&alice, &bob].map(|pair| connect(&portolan, pair).unwrap());
@@ -205,9 +210,7 @@ fn a_list_is_fetched_again_and_the_last_one_stays_while_its_url_is_away() {
 
     say("200 OK", pem_to_der(&ca.list(5, 3600, &[])));
     let mut sessions = Vec::new();
-    eventually("the list came", || {
-        if is_refused(&portolan, alice) { Err(portolan.problems()) } else { Ok(()) }
-    });
+    eventually("the list came", || if is_refused(&portolan, alice) { Err(portolan.problems()) } else { Ok(()) });
     sessions.extend([alice, bob].map(|pair| connect(&portolan, pair).unwrap()));
     assert_eq!(sessions.iter_mut().map(ask).collect::<Vec<_>>(), [200, 200]);
     say("200 OK", pem_to_der(&ca.list(6, 3600, &[alice])));

@@ -242,9 +242,11 @@ fn silence_ends_a_tunnel_and_no_other_limit_does() {
             let took = over(&mut socket).await;
             assert!(took >= Duration::from_millis(3500), "{via:?}: after {took:?}");
         }
-        eventually("both are counted", || match held.portolan.metric(r#"portolan_connections_cut_total{reason="TunnelIdle"}"#) {
-            2.0 => Ok(()),
-            other => Err(other),
+        eventually("both are counted", || {
+            match held.portolan.metric(r#"portolan_connections_cut_total{reason="TunnelIdle"}"#) {
+                2.0 => Ok(()),
+                other => Err(other),
+            }
         });
     });
 }

@@ -119,8 +119,7 @@ fn params(validity: Validity, serial: [u8; 16]) -> Result<CertificateParams, Str
 
 fn subject_alt_name(name: &San) -> Result<SanType, CaError> {
     let text = |raw: &String| {
-        Ia5String::try_from(raw.as_str())
-            .map_err(|error| CaError::Name { name: raw.clone(), why: error.to_string() })
+        Ia5String::try_from(raw.as_str()).map_err(|error| CaError::Name { name: raw.clone(), why: error.to_string() })
     };
     Ok(match name {
         San::Host(LeafName::Ip(address)) => SanType::IpAddress(*address),

@@ -34,11 +34,11 @@ use x509_parser::parse_x509_certificate;
 
 use self::certificate::Authority;
 pub use self::certificate::pem_text;
+pub(super) use self::certificate::{later, two_thirds};
 pub use self::known::Known;
 pub use self::name::{LeafRequest, Purposes, San};
 pub use self::pkcs12::pkcs12;
 pub use self::revoked::{DenyList, Revoked};
-pub(super) use self::certificate::{later, two_thirds};
 use self::store::Store;
 use crate::model::HostPattern;
 pub use crate::model::certificate::LeafName;
@@ -64,7 +64,9 @@ pub enum CaError {
     Name { name: String, why: String },
     #[error("a certificate needs at least one name; give it a --dns, --ip, --uri or --email name, or a client a --cn")]
     NoName,
-    #[error("clients look for a server by its host; give the certificate a --dns or --ip name, or make it one for clients")]
+    #[error(
+        "clients look for a server by its host; give the certificate a --dns or --ip name, or make it one for clients"
+    )]
     NoHost,
     #[error("a certificate that ends when it begins is none; give it a life with --ttl, such as 24h")]
     NoLife,

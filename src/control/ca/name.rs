@@ -151,7 +151,8 @@ impl LeafRequest {
 
 fn spiffe(raw: &str, scheme: &str, rest: &str) -> Result<San, CaError> {
     let segment = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
-    let (domain, path) = rest.strip_prefix("//").map(|rest| rest.split_once('/').unwrap_or((rest, ""))).unwrap_or_default();
+    let (domain, path) =
+        rest.strip_prefix("//").map(|rest| rest.split_once('/').unwrap_or((rest, ""))).unwrap_or_default();
     let lower = |text: &str| !text.chars().any(|c| c.is_ascii_uppercase());
     let segments = path.is_empty() && !rest.ends_with('/')
         || path.split('/').all(|part| segment(part) && part != "." && part != "..");
@@ -176,8 +177,25 @@ mod tests {
         }
         let long = format!("urn:{}", "a".repeat(LONGEST_URI));
         for uri in [
-            "", "web", ":x", "1a:x", "a b:c", "urn:", "urn:a b", "urn:ü", "spiffe:web", "spiffe://", "spiffe://a/", "SPIFFE://a/b",
-            "spiffe://A/b", "spiffe://a//b", "spiffe://a/../b", "spiffe://a/b?c", "spiffe://a:1/b", "spiffe://u@a/b", &long,
+            "",
+            "web",
+            ":x",
+            "1a:x",
+            "a b:c",
+            "urn:",
+            "urn:a b",
+            "urn:ü",
+            "spiffe:web",
+            "spiffe://",
+            "spiffe://a/",
+            "SPIFFE://a/b",
+            "spiffe://A/b",
+            "spiffe://a//b",
+            "spiffe://a/../b",
+            "spiffe://a/b?c",
+            "spiffe://a:1/b",
+            "spiffe://u@a/b",
+            &long,
         ] {
             assert!(San::uri(uri).is_err(), "{uri}");
         }

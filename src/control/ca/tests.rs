@@ -456,7 +456,8 @@ fn a_certificate_is_revoked_by_serial_fingerprint_and_file_as_tools_show_them() 
         revoked.push(issued.serial);
     }
     assert_eq!(listed(&dir), revoked);
-    let events: Vec<String> = logged(&dir).into_iter().filter(|line| line.0 == log::Event::Revoked).map(|line| line.1).collect();
+    let events: Vec<String> =
+        logged(&dir).into_iter().filter(|line| line.0 == log::Event::Revoked).map(|line| line.1).collect();
     assert_eq!(events, revoked);
 }
 
@@ -483,7 +484,9 @@ fn only_what_the_ca_has_issued_is_revoked() {
         assert!(error.contains(why), "{error}");
     }
     fs::write(&file, "garbage").expect("written");
-    assert!(revoke(dir.path(), "corp", &path, now()).expect_err("garbage").to_string().contains("holds no certificate"));
+    assert!(
+        revoke(dir.path(), "corp", &path, now()).expect_err("garbage").to_string().contains("holds no certificate")
+    );
     let nowhere = dir.path().join("nowhere");
     assert!(matches!(revoke(&nowhere, "corp", "01", now()), Err(CaError::NoCa { .. })));
     assert!(!nowhere.exists());
@@ -518,7 +521,9 @@ fn a_lost_list_is_made_anew_from_the_log_and_a_broken_one_is_named() {
     assert!(!revoke(dir.path(), "corp", &issued.serial, now()).expect("known").new);
     assert_eq!(listed(&dir), [issued.serial.clone()]);
 
-    for (text, why) in [("", "damaged"), ("{}", "damaged"), ("{\"version\":1}", "damaged"), ("{\"version\":2}", "version 2")] {
+    for (text, why) in
+        [("", "damaged"), ("{}", "damaged"), ("{\"version\":1}", "damaged"), ("{\"version\":2}", "version 2")]
+    {
         fs::write(&list, text).expect("written");
         let error = revoke(dir.path(), "corp", &issued.serial, now()).expect_err(text).to_string();
         assert!(error.contains(&list.display().to_string()) && error.contains(why), "{error}");

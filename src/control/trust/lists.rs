@@ -167,6 +167,8 @@ fn signed(list: &RevocationList, signers: &[Arc<Anchor>]) -> Result<(), String> 
     };
     match named.any(by) {
         true => Ok(()),
-        false => Err(format!("the list of \"{}\" is not signed by the CA of that name that is trusted", list.issuer_text)),
+        false => {
+            Err(format!("the list of \"{}\" is not signed by the CA of that name that is trusted", list.issuer_text))
+        }
     }
 }

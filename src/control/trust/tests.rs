@@ -9,8 +9,8 @@ use rcgen::{
 use tempfile::TempDir;
 
 use super::*;
-use crate::control::state::StateDir;
 use crate::control::ca::{InternalCa, LeafRequest, Purposes, San, pem_text, revoke};
+use crate::control::state::StateDir;
 use crate::model::diagnostic::Severity;
 use crate::model::id::{Kind, Provider, Source};
 use crate::model::mtls::{ClientRules, Revocation, TrustBundle};
@@ -190,7 +190,8 @@ fn an_internal_ca_is_trusted_less_what_it_has_taken_back() {
     assert!(world.reread().changed);
     let bundle = world.bundle().expect("trusted");
     assert_ne!(bundle.key, key);
-    let withdrawn: Vec<_> = bundle.withdrawn.serials.iter().map(|serial| crate::model::certificate::hex(serial)).collect();
+    let withdrawn: Vec<_> =
+        bundle.withdrawn.serials.iter().map(|serial| crate::model::certificate::hex(serial)).collect();
     assert_eq!(withdrawn, [serial]);
     assert_eq!(bundle.withdrawn.fingerprints.len(), 1);
     assert!(!world.reread().changed);

@@ -84,7 +84,8 @@ pub(super) fn revocation(name: &str, tree: &Tree, author: &Author, findings: &mu
 fn fetchable(raw: &str) -> Result<(), String> {
     let wrong = || format!("\"{raw}\" is nothing to fetch; write it like http://crl.example.org/ca.crl");
     let url: http::Uri = raw.parse().map_err(|_| wrong())?;
-    let authority = url.authority().filter(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
+    let authority =
+        url.authority().filter(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
     match (url.scheme_str(), authority) {
         (Some("http" | "https"), Some(_)) => Ok(()),
         _ => Err(wrong()),
