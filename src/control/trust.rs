@@ -126,6 +126,7 @@ impl Trust {
             let signers = self.signers(id, desired);
             self.list(id, list, &signers, found, numbers, now, &mut refreshed);
         }
+        refreshed.findings.extend(self.unchecked(desired));
         refreshed
     }
 }

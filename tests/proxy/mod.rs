@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod balancing;
+mod ca;
 mod departures;
 mod expectations;
 mod files;
@@ -20,6 +21,7 @@ mod reload;
 mod reports;
 mod requests;
 mod retries;
+mod revocation;
 mod routing;
 mod settings;
 mod state;

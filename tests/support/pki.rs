@@ -71,4 +71,31 @@ impl Authority {
         );
         pair
     }
+
+    /// A revocation list with this number, PEM: whose next update comes in so many seconds, and who stands on it.
+    pub fn list(&self, number: u64, seconds: i64, revoked: &[&Pair]) -> String {
+        let key = rcgen::KeyPair::from_pem(&std::fs::read_to_string(&self.ca_key).unwrap()).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_pem(&std::fs::read_to_string(&self.ca_file).unwrap(), key).unwrap();
+        let now = time::OffsetDateTime::now_utc();
+        let entry = |pair: &&Pair| rcgen::RevokedCertParams {
+            serial_number: rcgen::SerialNumber::from(serial(&pair.cert_file)),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: now - time::Duration::hours(1),
+            next_update: now + time::Duration::seconds(seconds),
+            crl_number: rcgen::SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(&issuer).unwrap().pem().unwrap()
+    }
+}
+
+fn serial(certificate: &Path) -> Vec<u8> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&std::fs::read(certificate).unwrap()).unwrap();
+    pem.parse_x509().unwrap().raw_serial().to_vec()
 }

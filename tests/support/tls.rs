@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ClientConnection, NamedGroup, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
@@ -60,6 +60,16 @@ impl Client {
 
     pub fn alpn(mut self, protocols: &[&[u8]]) -> Client {
         self.config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        self
+    }
+
+    /// Shows this certificate to who asks for one. PEM files.
+    pub fn showing(mut self, certificate: &Path, key: &Path) -> Client {
+        let chain = CertificateDer::pem_file_iter(certificate).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_file(key).unwrap();
+        let key = aws_lc_rs::sign::any_supported_type(&key).unwrap();
+        let shown = rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(chain, key));
+        self.config.client_auth_cert_resolver = Arc::new(shown);
         self
     }
 

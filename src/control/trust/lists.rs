@@ -11,9 +11,10 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use super::numbers::CrlNumbers;
 use super::{CUT_SHORT, Found, Read, Refreshed, Trust, close, content, is_cut_short, place, put, warn};
 use crate::material::url::Fetched;
+use crate::model::diagnostic::{Diagnostic, Reason, Severity};
 use crate::model::id::ObjectId;
 use crate::model::mtls::{ListSource, Revocation};
-use crate::model::schema::StaleList;
+use crate::model::schema::{ClientAuthMode, StaleList};
 use crate::reconcile::Desired;
 use crate::table::revocation::{LoadedLists, RevocationList};
 use crate::table::trust::Anchor;
@@ -25,6 +26,37 @@ impl Trust {
         let bundles: BTreeSet<&ObjectId> = policies.flat_map(|policy| &policy.trust).collect();
         let bundles = bundles.into_iter().filter_map(|id| self.bundles.get(id)?.as_ref().ok());
         bundles.flat_map(|bundle| bundle.anchors.iter().cloned()).collect()
+    }
+
+    /// Which CAs each policy trusts without a list that could take their word back. One of ours needs none.
+    pub(super) fn unchecked(&self, desired: &Desired) -> Vec<Diagnostic> {
+        let verifies = |mode| matches!(mode, ClientAuthMode::VerifyIfGiven | ClientAuthMode::Require);
+        let mut findings = Vec::new();
+        for (id, policy) in desired.policies.iter().filter(|(_, policy)| verifies(policy.rules.mode)) {
+            let lists = policy.revoked.iter().filter_map(|list| self.lists.get(list)?.as_ref().ok());
+            let issuers: BTreeSet<&[u8]> =
+                lists.flat_map(|loaded| loaded.lists.iter().map(|list| &*list.issuer)).collect();
+            let bundles = policy.trust.iter().filter_map(|bundle| self.bundles.get(bundle)?.as_ref().ok());
+            let anchors = bundles.flat_map(|bundle| &bundle.anchors);
+            let unchecked: BTreeSet<&str> = anchors
+                .filter(|anchor| !issuers.contains(&*anchor.trust.subject))
+                .filter(|anchor| !self.own.values().any(|own| own.is_root(&anchor.der)))
+                .map(|anchor| &*anchor.subject)
+                .collect();
+            if unchecked.is_empty() {
+                continue;
+            }
+            let names: Vec<&str> = unchecked.into_iter().collect();
+            let detail = format!(
+                "whether a certificate of \"{}\" was revoked is not checked, because no list under revoked: is of that CA",
+                names.join("\", \"")
+            );
+            // With lists for some, one for the rest is missing rather than not wanted.
+            let severity = if policy.revoked.is_empty() { Severity::Info } else { Severity::Warning };
+            let finding = Diagnostic::warning(id.clone(), Reason::NoRevocationList, policy.origin.clone(), detail);
+            findings.push(Diagnostic { severity, ..finding }.on("revoked"));
+        }
+        findings
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -292,9 +292,10 @@ fn a_bad_list_closes_until_it_is_mended() {
     let other = Authority::named("other");
     let bundle = BundleSource::Pem((ca.certificate.pem() + &other.certificate.pem()).into());
     let mut world = World::new(bundle, Some(ListSource::File("/l".into())));
-    let good = ca.list(5) + &other.list(7);
+    let (five, seven) = (ca.list(5), other.list(7));
+    let good = format!("{five}{seven}");
     // The last is whole, but for what stood after it; and one that is signed by somebody of the same name.
-    for bad in ["", "garbage", &good[..100], &ca.list(5), &(Authority::named("ca").list(9) + &other.list(7))] {
+    for bad in ["", "garbage", &good[..100], &five, &(Authority::named("ca").list(9) + &seven)] {
         assert!(world.file("/l", &good).changed, "{bad}");
         assert_eq!(world.number(), Ok(vec![5]), "a forged number is none: {bad}");
         let refreshed = world.file("/l", bad);
@@ -312,10 +313,10 @@ fn what_a_url_said_last_stays_until_it_says_something_better() {
     assert!(said(&refreshed, Severity::Error).contains("http://crl.test/: it has not been fetched yet"));
     let refreshed = world.url(None, Some("the answer is 500"));
     assert!(said(&refreshed, Severity::Error).contains("http://crl.test/: the answer is 500"));
-    let refreshed = world.url(Some(&ca.list(5)), None);
+    let five = ca.list(5);
+    let refreshed = world.url(Some(&five), None);
     assert_eq!((refreshed.findings.len(), refreshed.fetched.len(), world.number()), (0, 1, Ok(vec![5])));
     assert_eq!(world.refresh().fetched, []);
-    let five = ca.list(5);
     for (content, trouble, why) in [
         (five.as_str(), Some("the answer is 500"), "the answer is 500"),
         ("<html>", None, "holds no revocation list"),
@@ -339,4 +340,25 @@ fn pem_of_garbage_is_no_list() {
     let mut world = World::new(BundleSource::Pem(ca.certificate.pem().into()), Some(source));
     world.refresh();
     assert!(world.number().expect_err("broken").contains("revocation list 1 is broken"));
+}
+
+#[test]
+fn a_ca_without_a_list_is_named() {
+    let (ca, other) = (Authority::named("ca"), Authority::named("other"));
+    let bundle = BundleSource::File("/b.pem".into());
+    let mut world = World::new(bundle, Some(ListSource::File("/l".into())));
+    let own = world.corp();
+    world.reread();
+    world.file("/l", &ca.list(1));
+    let unchecked = |refreshed: &Refreshed| -> Vec<(Severity, String)> {
+        let found = refreshed.findings.iter().filter(|finding| finding.reason == Reason::NoRevocationList);
+        found.map(|finding| (finding.severity, finding.detail.clone())).collect()
+    };
+    let all = ca.certificate.pem() + &other.certificate.pem() + &own.root_pem();
+    let found = unchecked(&world.file("/b.pem", &all));
+    assert!(matches!(&found[..], [(Severity::Warning, why)] if why.contains("of \"CN=other\"")), "{found:?}");
+    world.desired.policies.values_mut().for_each(|policy| policy.revoked.clear());
+    let found = unchecked(&world.refresh());
+    assert!(matches!(&found[..], [(Severity::Info, why)] if why.contains("CN=ca\", \"CN=other")), "{found:?}");
+    assert_eq!(unchecked(&world.file("/b.pem", &own.root_pem())), []);
 }
