@@ -21,8 +21,8 @@ use crate::table::policy::{Admitted, Policy, Refusal, Unverified, Verdict};
 use crate::table::upstream::Affinity;
 use crate::table::{Backend, RouteAction, RouteEntry, Table, Upstream};
 
-use super::connection::Connection;
 use super::error::{ErrorKind, ProxyError};
+use super::handshake::TlsFacts;
 
 /// Proof that the route's policy was asked and agreed.
 #[derive(Debug)]
@@ -65,27 +65,27 @@ impl<'r> Destination<'r> {
 }
 
 /// A route that is closed refuses whoever asks; one with policies, whomever any of them refuses.
-pub fn authorize<'r>(route: &'r RouteEntry, connection: &Connection) -> Result<Permit<'r>, ProxyError> {
+pub fn authorize<'r>(route: &'r RouteEntry, tls: Option<&TlsFacts>) -> Result<Permit<'r>, ProxyError> {
     let backend = backend(route)?;
-    let Agreed { identified, .. } = agreed(&route.policies, connection)?;
-    let identity = connection.tls.as_ref().filter(|_| identified).and_then(|tls| tls.peer.identity().clone().ok());
+    let Agreed { identified, .. } = agreed(&route.policies, tls)?;
+    let identity = tls.filter(|_| identified).and_then(|tls| tls.peer.identity().clone().ok());
     Ok(Permit { backend, identity })
 }
 
 /// Until when an exchange that is under way may go on under its route as it is now. Asked again at every swap and when
 /// that moment has come; what is refused is cut at once.
-pub fn still(route: &RouteEntry, connection: &Connection) -> Result<Timestamp, ProxyError> {
+pub fn still(route: &RouteEntry, tls: Option<&TlsFacts>) -> Result<Timestamp, ProxyError> {
     backend(route)?;
-    agreed(&route.policies, connection).map(|agreed| agreed.until)
+    agreed(&route.policies, tls).map(|agreed| agreed.until)
 }
 
 /// The same where the route is gone. What let the exchange in must still be there and still agree: a policy that nobody
 /// defines any more lets nobody in.
-pub fn outliving(route: &RouteEntry, table: &Table, connection: &Connection) -> Result<Timestamp, ProxyError> {
+pub fn outliving(route: &RouteEntry, table: &Table, tls: Option<&TlsFacts>) -> Result<Timestamp, ProxyError> {
     let now: Option<Vec<Arc<Policy>>> =
         route.policies.iter().map(|policy| table.policies().get(&policy.id).cloned()).collect();
     let gone = || ProxyError::new(ErrorKind::RouteWithdrawn, "its route's policy is gone");
-    agreed(&now.ok_or_else(gone)?, connection).map(|agreed| agreed.until)
+    agreed(&now.ok_or_else(gone)?, tls).map(|agreed| agreed.until)
 }
 
 fn backend(route: &RouteEntry) -> Result<&Backend, ProxyError> {
@@ -102,14 +102,14 @@ struct Agreed {
     until: Timestamp,
 }
 
-fn agreed(policies: &[Arc<Policy>], connection: &Connection) -> Result<Agreed, ProxyError> {
+fn agreed(policies: &[Arc<Policy>], tls: Option<&TlsFacts>) -> Result<Agreed, ProxyError> {
     let mut agreed = Agreed { identified: false, until: Timestamp::MAX };
     if policies.is_empty() {
         return Ok(agreed);
     }
     // A route with a policy stands on no plain listener; whoever comes in the clear all the same has shown nothing.
     let nobody = Peer::default();
-    let peer = connection.tls.as_ref().map_or(&nobody, |tls| &tls.peer);
+    let peer = tls.map_or(&nobody, |tls| &tls.peer);
     let now = Timestamp::now();
     for policy in policies {
         let Verdict { outcome, until } = peer.verdict(policy, now);
@@ -133,3 +133,6 @@ fn refused(policy: &Policy, refusal: Refusal) -> ProxyError {
     };
     ProxyError::new(kind, format!("{}: {refusal}", policy.label))
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,9 +91,9 @@ impl Held {
     pub fn ask(connection: &Connection, entry: &Arc<RouteEntry>) -> Result<(), ProxyError> {
         let generation = connection.worker.generation();
         match generation.table.standing(entry) {
-            Standing::Same => authorize::still(entry, connection),
-            Standing::Other(now) => authorize::still(now, connection),
-            Standing::Gone => authorize::outliving(entry, &generation.table, connection),
+            Standing::Same => authorize::still(entry, connection.tls.as_ref()),
+            Standing::Other(now) => authorize::still(now, connection.tls.as_ref()),
+            Standing::Gone => authorize::outliving(entry, &generation.table, connection.tls.as_ref()),
         }
         .map(drop)
     }
@@ -101,10 +101,11 @@ impl Held {
 
 impl Member {
     fn judge(&self, entry: &RouteEntry, standing: &Standing<'_>, table: &Table) {
+        let tls = self.connection.tls.as_ref();
         let (admitted, now) = match standing {
-            Standing::Same => (authorize::still(entry, &self.connection), None),
-            Standing::Other(now) => (authorize::still(now, &self.connection), Some(*now)),
-            Standing::Gone => (authorize::outliving(entry, table, &self.connection), None),
+            Standing::Same => (authorize::still(entry, tls), None),
+            Standing::Other(now) => (authorize::still(now, tls), Some(*now)),
+            Standing::Gone => (authorize::outliving(entry, table, tls), None),
         };
         let verdict = match admitted {
             Err(refused) => Verdict::Refused(refused.kind),

@@ -52,7 +52,13 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn of(portolan: &super::portolan::Portolan) -> Proxy {
-        let tls = |alpn: &[u8]| connector(&portolan.root(), alpn);
+        let tls = |alpn: &[u8]| connector(&portolan.root(), alpn, None);
+        Proxy { plain: portolan.plain, https: portolan.https, tls: tls(b"http/1.1"), tls_h2: tls(b"h2") }
+    }
+
+    /// Its clients show this certificate.
+    pub fn showing(portolan: &super::portolan::Portolan, pair: &super::pki::Pair) -> Proxy {
+        let tls = |alpn: &[u8]| connector(&portolan.root(), alpn, Some(pair));
         Proxy { plain: portolan.plain, https: portolan.https, tls: tls(b"http/1.1"), tls_h2: tls(b"h2") }
     }
 
@@ -129,7 +135,7 @@ fn unlimited() -> Option<WebSocketConfig> {
     Some(WebSocketConfig::default().max_message_size(None).max_frame_size(None))
 }
 
-fn connector(root: &Path, alpn: &[u8]) -> TlsConnector {
+fn connector(root: &Path, alpn: &[u8], showing: Option<&super::pki::Pair>) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(root).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
@@ -140,6 +146,9 @@ fn connector(root: &Path, alpn: &[u8]) -> TlsConnector {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    if let Some(pair) = showing {
+        config.client_auth_cert_resolver = super::tls::shown(&pair.cert_file, &pair.key_file);
+    }
     config.alpn_protocols = vec![alpn.to_vec()];
     Arc::new(config).into()
 }
