@@ -97,16 +97,20 @@ impl Proxy {
 
 /// An extended CONNECT for a WebSocket (RFC 8441).
 async fn connect(stream: Box<dyn Duplex>, uri: &str) -> Response<hyper::body::Incoming> {
-    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+    let (mut sender, mut connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(1 << 16)
         .handshake(TokioIo::new(stream))
         .await
         .unwrap();
-    tokio::spawn(connection);
     // Nobody may ask for it before the server has said that it knows it.
-    while !sender.is_extended_connect_protocol_enabled() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    while !connection.is_extended_connect_protocol_enabled() {
+        // Frames are read by a task of the library's, which wakes nobody for what they say.
+        tokio::select! {
+            ended = &mut connection => panic!("no h2 connection: {ended:?}"),
+            () = tokio::time::sleep(Duration::from_millis(2)) => {}
+        }
     }
+    tokio::spawn(connection);
     let request = Request::connect(uri)
         .extension(Protocol::from_static("websocket"))
         .header("sec-websocket-version", "13")
