@@ -143,9 +143,8 @@ async fn fresh(
 ) -> Outcome {
     let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let limit = left.map_or(limits.timeouts.connect.0, |left| left.min(limits.timeouts.connect.0));
-    let mut connecting = pin!(async {
-        if is_apart(slot, limits) { open_h1(slot, limit).await } else { open(slot, limit).await }
-    });
+    let mut connecting =
+        pin!(async { if is_apart(slot, limits) { open_h1(slot, limit).await } else { open(slot, limit).await } });
     let connected = tokio::select! {
         biased;
         connected = &mut connecting => connected,

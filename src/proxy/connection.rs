@@ -29,9 +29,9 @@ use crate::model::listener::{ListenerLimits, ListenerTimeouts};
 use crate::table::TableListener;
 
 use super::activity::{Activity, Expiry};
+use super::body::ResponseBody;
 use super::drain::{Course, Drain, Step};
 use super::forwarded::Vouched;
-use super::body::ResponseBody;
 use super::handler::{self, Answered};
 use super::handshake::{TlsFacts, handshake};
 use super::limits::library_head;
@@ -224,7 +224,11 @@ async fn h1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 }
 
 /// What became of a connection that remained HTTP's.
-async fn h1_end<S, V>(end: End, connection: &Rc<Connection>, served: http1::Connection<TokioIo<Watched<S>>, V>) -> Option<Unheard>
+async fn h1_end<S, V>(
+    end: End,
+    connection: &Rc<Connection>,
+    served: http1::Connection<TokioIo<Watched<S>>, V>,
+) -> Option<Unheard>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     V: HttpService<Incoming, ResBody = ResponseBody>,

@@ -89,8 +89,7 @@ pub async fn forward(
             }
         };
         let fresh = at.is_none();
-        let limits =
-            Limits { timeouts: &traffic.timeouts, deadline, fresh, repeatable, switches, trailers, upload };
+        let limits = Limits { timeouts: &traffic.timeouts, deadline, fresh, repeatable, switches, trailers, upload };
         let Failure { kind, error, request: again } = match attempt(&slot, request, &limits, departure).await {
             Outcome::Answered(response, connection) => {
                 let member = at.or_else(|| upstream.members.iter().position(|m| m.endpoint.id == slot.endpoint.id));

@@ -29,8 +29,10 @@ use super::connection::Connection;
 use super::error::{ErrorKind, ProxyError};
 use super::exchange::Exchange;
 use super::expectation::{Expectation, Gate};
+use super::fields;
 use super::forward::{Forwarded, forward};
 use super::forwarded::strip_hop_by_hop;
+use super::framing::{self, AfterAnswer};
 use super::hops::{self, Onward};
 use super::limits::within;
 use super::target::Target;
@@ -38,8 +40,6 @@ use super::trailers::{self, Passing, TrailerGate};
 use super::tunnel::{Far, Tunnel};
 use super::upgrade::{self, Offer};
 use super::worker::{Generation, LiveRoute};
-use super::framing::{self, AfterAnswer};
-use super::fields;
 
 const PORTOLAN_REASON: HeaderName = HeaderName::from_static("portolan-reason");
 
@@ -189,7 +189,8 @@ async fn serve(
         return Ok((parts, Becomes::Body(inner, lent, gate)));
     }
     let Lent { connection: lent, slot, _in_flight: in_flight, .. } = lent;
-    let gone = || ProxyError::new(ErrorKind::EndpointReset, "the endpoint closed the connection as it switched protocols");
+    let gone =
+        || ProxyError::new(ErrorKind::EndpointReset, "the endpoint closed the connection as it switched protocols");
     let side = lent.switched(parts.extensions.remove()).await.ok_or_else(gone)?;
     Ok((parts, Becomes::Tunnel(Far { side, slot, _in_flight: in_flight })))
 }

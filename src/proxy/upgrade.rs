@@ -221,6 +221,7 @@ mod tests {
         assert_eq!(wish.declined(StatusCode::FORBIDDEN), Ok(()));
 
         let mut other = head(Version::HTTP_2, &[]);
+        other.method = Method::CONNECT;
         other.extensions.insert(Protocol::from_static("connect-udp"));
         assert_eq!(super::wish(&mut other, true).map_err(|error| error.kind), Err(ErrorKind::ConnectRefused));
     }

@@ -149,7 +149,8 @@ fn an_endpoint_switches_to_what_it_was_asked_for_or_not_at_all() {
     });
     let portolan = serving(&backend.url());
     for target in ["/other", "/unnamed"] {
-        let answer = send_plain(portolan.plain, &RAW.replace("/raw", target).replace("Upgrade\r\n", "Upgrade, close\r\n"));
+        let answer =
+            send_plain(portolan.plain, &RAW.replace("/raw", target).replace("Upgrade\r\n", "Upgrade, close\r\n"));
         let answer = answer.unwrap();
         assert_eq!((answer.status, answer.reason()), (502, Some("UpgradeRefused")), "{target}: {answer:?}");
     }
