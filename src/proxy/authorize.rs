@@ -9,6 +9,7 @@ use crate::table::backend::Chosen;
 use crate::table::upstream::Affinity;
 use crate::table::{Backend, RouteAction, RouteEntry, Upstream};
 
+use super::connection::Connection;
 use super::error::ProxyError;
 
 /// Proof that the route's policy was asked and agreed.
@@ -52,4 +53,12 @@ pub fn authorize(route: &RouteEntry) -> Result<Permit<'_>, ProxyError> {
         RouteAction::Forward(backend) => Ok(Permit { backend }),
         RouteAction::Deny(denial) => Err(ProxyError::denied(denial)),
     }
+}
+
+/// Whether an exchange that is under way may go on under its route as it is now. Asked for every tunnel and every body on
+/// its way whose route is another one in a new table; what is refused is cut at once. The seam for client-certificate
+/// policies: `connection` has the chain that they judge.
+pub fn still(route: &RouteEntry, connection: &Connection) -> Result<(), ProxyError> {
+    let _ = connection;
+    authorize(route).map(drop)
 }

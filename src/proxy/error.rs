@@ -30,6 +30,8 @@ pub enum ErrorKind {
     /// An expectation that is not `100-continue`.
     Expectation,
     LoopDetected,
+    /// The route of an exchange under way is gone or another, and the time to finish is over.
+    RouteWithdrawn,
     /// A route that is closed, with what closed it.
     Denied(Reason),
     /// A known route without an endpoint that is ready.
@@ -44,6 +46,8 @@ pub enum ErrorKind {
     EndpointGone,
     /// An answer whose end cannot be told for certain.
     EndpointMalformed,
+    /// It answered otherwise where only another protocol would do, or switched to one that nobody asked for.
+    UpgradeRefused,
     ConnectTimeout,
     ResponseTimeout,
     RequestTimeout,
@@ -75,6 +79,7 @@ impl ErrorKind {
             ErrorKind::TransferCoding => (StatusCode::NOT_IMPLEMENTED, "TransferCodingNotSupported", Client),
             ErrorKind::Expectation => (StatusCode::EXPECTATION_FAILED, "ExpectationFailed", Client),
             ErrorKind::LoopDetected => (StatusCode::LOOP_DETECTED, "LoopDetected", Us),
+            ErrorKind::RouteWithdrawn => (StatusCode::SERVICE_UNAVAILABLE, "RouteWithdrawn", Us),
             ErrorKind::Denied(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason.as_str(), Us),
             ErrorKind::NoEndpoint(reason) => {
                 (StatusCode::SERVICE_UNAVAILABLE, reason.map_or("NoEndpoint", Reason::as_str), Upstream)
@@ -85,6 +90,7 @@ impl ErrorKind {
             ErrorKind::EndpointReset => (StatusCode::BAD_GATEWAY, "EndpointReset", Upstream),
             ErrorKind::EndpointGone => (StatusCode::BAD_GATEWAY, "EndpointGone", Upstream),
             ErrorKind::EndpointMalformed => (StatusCode::BAD_GATEWAY, "EndpointMalformed", Upstream),
+            ErrorKind::UpgradeRefused => (StatusCode::BAD_GATEWAY, "UpgradeRefused", Upstream),
             ErrorKind::ConnectTimeout => (StatusCode::GATEWAY_TIMEOUT, "ConnectTimeout", Upstream),
             ErrorKind::ResponseTimeout => (StatusCode::GATEWAY_TIMEOUT, "ResponseTimeout", Upstream),
             ErrorKind::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "RequestTimeout", Upstream),

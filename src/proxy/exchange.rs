@@ -1,6 +1,7 @@
 //! One request and its answer, from the head's arrival until the last byte is gone: what the log and the metrics say.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Uri, Version};
@@ -13,8 +14,10 @@ use crate::telemetry::metrics::InFlightGuard;
 use super::body::BodyError;
 use super::connection::Connection;
 use super::error::ErrorKind;
+use super::expectation::Expectation;
 use super::grpc;
 use super::handshake::TlsFacts;
+use super::held::Hold;
 use super::pool::Slot;
 use super::upload::Upload;
 use super::worker::LiveRoute;
@@ -41,9 +44,13 @@ pub struct Exchange {
     /// Index into the route's shares.
     pub share: usize,
     pub endpoint: Option<Rc<Slot>>,
+    /// Whether the endpoint has asked for the body, where it was to be asked.
+    pub expectation: Option<Arc<Expectation>>,
     /// When it must be over.
     pub deadline: Option<tokio::time::Instant>,
     pub upstream_duration: Option<Duration>,
+    /// How long it took until it became a tunnel.
+    pub switched: Option<Duration>,
 }
 
 impl Exchange {
@@ -68,8 +75,10 @@ impl Exchange {
             route: None,
             share: 0,
             endpoint: None,
+            expectation: None,
             deadline: None,
             upstream_duration: None,
+            switched: None,
             connection: connection.clone(),
         })
     }
@@ -86,10 +95,16 @@ impl Exchange {
         self.started.elapsed()
     }
 
+    /// A place among what is under way.
+    pub fn hold(&self) -> Option<Hold> {
+        self.route.as_ref().map(|route| Hold::begin(&self.connection, &route.entry))
+    }
+
     /// The endpoint stopped in the middle of its answer.
     pub fn broken(&mut self, error: &BodyError) {
         let kind = match error {
             BodyError::Overdue => ErrorKind::RequestTimeout,
+            BodyError::Withdrawn(kind) => *kind,
             // Half a request is no fault of the endpoint's.
             BodyError::Endpoint(_) if let Some(fault) = self.upload.fault() => fault.kind,
             BodyError::Endpoint(_) if self.endpoint.as_ref().is_some_and(|slot| slot.is_gone()) => {
@@ -143,13 +158,19 @@ impl std::fmt::Debug for Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if let Some(expectation) = &self.expectation {
+            expectation.over();
+        }
         let duration = self.started.elapsed();
         let metrics = &self.connection.worker.metrics;
         if let Some(route) = &self.route {
-            route.cells(self.share).record(self.status.as_u16(), duration);
+            // How long a tunnel is open says nothing about how long requests take.
+            route.cells(self.share).record(self.status.as_u16(), self.switched.unwrap_or(duration));
         }
-        if let Some(reason) = self.reason {
-            metrics.refusal(reason);
+        match self.reason {
+            Some(reason) if self.switched.is_some() => metrics.cut(reason),
+            Some(reason) => metrics.refusal(reason),
+            None => {}
         }
         self.log(duration);
     }

@@ -10,6 +10,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use http::header::UPGRADE;
 use http::{HeaderValue, Method, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -51,6 +52,7 @@ pub async fn forward(
     let traffic = &upstream.traffic;
     let attempts = traffic.retry.attempts;
     let repeatable = attempts > 1 && is_repeatable(&request);
+    let switches = request.headers().contains_key(UPGRADE);
     let mut failed: Vec<u64> = Vec::new();
     let mut request = request;
     // A kept connection that broke is tried once more as a fresh one, where there is no other endpoint.
@@ -86,8 +88,8 @@ pub async fn forward(
                 false => Departure::Bear,
             }
         };
-        let limits =
-            Limits { timeouts: &traffic.timeouts, deadline, fresh: at.is_none(), repeatable, trailers, upload };
+        let fresh = at.is_none();
+        let limits = Limits { timeouts: &traffic.timeouts, deadline, fresh, repeatable, switches, trailers, upload };
         let Failure { kind, error, request: again } = match attempt(&slot, request, &limits, departure).await {
             Outcome::Answered(response, connection) => {
                 let member = at.or_else(|| upstream.members.iter().position(|m| m.endpoint.id == slot.endpoint.id));

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -405,5 +406,13 @@ fn entry(desired: &Desired, route: &DesiredRoute, action: RouteAction) -> RouteE
             (Vec::new(), RouteAction::Deny(denial))
         }
     };
-    RouteEntry { id: route.id.clone(), label: route.id.to_string().into(), action, middlewares }
+    RouteEntry { id: route.id.clone(), label: route.id.to_string().into(), action, middlewares, place: place(route) }
+}
+
+fn place(route: &DesiredRoute) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for claim in &route.claims {
+        (&claim.listener, &claim.matched).hash(&mut hasher);
+    }
+    hasher.finish()
 }

@@ -91,6 +91,19 @@ pub struct RouteEntry {
     pub label: Arc<str>,
     pub action: RouteAction,
     pub middlewares: Vec<Middleware>,
+    /// Of the matches and listeners that it stands at. Two routes with one id and one place are the same to whoever was
+    /// let in there.
+    pub place: u64,
+}
+
+/// What a table says of a route that an exchange under way began on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Standing<'t> {
+    /// The very same entry is in it.
+    Same,
+    /// There is another entry for it.
+    Other(&'t Arc<RouteEntry>),
+    Gone,
 }
 
 #[derive(Debug, PartialEq)]
@@ -124,6 +137,32 @@ impl Table {
 
     pub fn routes(&self) -> &[Arc<RouteEntry>] {
         &self.routes
+    }
+
+    /// What has become of an entry of this table or an earlier one.
+    pub fn standing(&self, entry: &Arc<RouteEntry>) -> Standing<'_> {
+        // `compile` goes through the routes in the order of their ids.
+        let start = self.routes.partition_point(|other| other.id < entry.id);
+        let ours = || self.routes[start..].iter().take_while(|other| other.id == entry.id);
+        if ours().any(|other| Arc::ptr_eq(other, entry)) {
+            return Standing::Same;
+        }
+        let alike = ours().find(|other| other.serves_as(entry));
+        alike.or_else(|| ours().next()).map_or(Standing::Gone, Standing::Other)
+    }
+}
+
+impl RouteEntry {
+    /// Whether a request that `other` let in would have gone the same way here: the same place, middlewares and services.
+    /// Which endpoints these have, and whether the route's policy agrees, is another question.
+    pub fn serves_as(&self, other: &RouteEntry) -> bool {
+        let (RouteAction::Forward(here), RouteAction::Forward(there)) = (&self.action, &other.action) else {
+            return false;
+        };
+        let leads_to = |services: &[ObjectId]| here.upstreams().any(|upstream| upstream.services == services);
+        self.place == other.place
+            && self.middlewares == other.middlewares
+            && there.upstreams().all(|upstream| leads_to(&upstream.services))
     }
 }
 

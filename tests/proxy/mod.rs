@@ -4,6 +4,7 @@
 
 mod balancing;
 mod departures;
+mod expectations;
 mod files;
 mod grpc;
 mod headers;
@@ -25,6 +26,8 @@ mod settings;
 mod state;
 mod swap;
 mod tls;
+mod tunnels;
+mod upgrades;
 mod upstream;
 mod watch;
 

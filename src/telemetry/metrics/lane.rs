@@ -22,6 +22,7 @@ pub struct MetricsLane {
     metrics: Arc<Metrics>,
     routes: RefCell<Resolved>,
     in_flight: Rc<Level>,
+    tunnels: Rc<Level>,
     connections: RefCell<BTreeMap<Box<str>, Rc<Level>>>,
     refusals: Tally,
     fields_dropped: Tally,
@@ -72,7 +73,7 @@ struct Level {
     told: Cell<i64>,
 }
 
-/// A request whose answer is not complete yet.
+/// A request whose answer is not complete yet, or a tunnel.
 pub struct InFlightGuard(Rc<Level>);
 
 /// An open client connection.
@@ -83,6 +84,7 @@ impl MetricsLane {
         MetricsLane {
             routes: RefCell::default(),
             in_flight: Rc::new(Level::of(metrics.in_flight.clone())),
+            tunnels: Rc::new(Level::of(metrics.tunnels.clone())),
             connections: RefCell::default(),
             refusals: Tally::of(metrics.refusals.clone()),
             fields_dropped: Tally::of(metrics.fields_dropped.clone()),
@@ -120,6 +122,11 @@ impl MetricsLane {
 
     pub fn in_flight(&self) -> InFlightGuard {
         InFlightGuard(Level::up(&self.in_flight))
+    }
+
+    /// A WebSocket or another upgraded connection.
+    pub fn tunnel(&self) -> InFlightGuard {
+        InFlightGuard(Level::up(&self.tunnels))
     }
 
     pub fn connection(&self, listener: &str) -> ConnectionGuard {
@@ -165,6 +172,7 @@ impl MetricsLane {
     pub fn flush(&self) {
         self.routes.borrow().cells.values().flatten().for_each(|cells| cells.flush());
         self.in_flight.flush();
+        self.tunnels.flush();
         self.connections.borrow().values().for_each(|level| level.flush());
         self.refusals.flush();
         self.fields_dropped.flush();

@@ -39,6 +39,7 @@ pub struct Metrics {
     requests: IntCounterVec,
     durations: HistogramVec,
     in_flight: IntGauge,
+    tunnels: IntGauge,
     connections: IntGaugeVec,
     refusals: IntCounterVec,
     fields_dropped: IntCounterVec,
@@ -106,6 +107,10 @@ impl Metrics {
             in_flight: in_registry(
                 &all,
                 IntGauge::new("portolan_requests_in_flight", "Requests whose answer is not complete yet.")?,
+            )?,
+            tunnels: in_registry(
+                &all,
+                IntGauge::new("portolan_tunnels", "Open WebSockets and other upgraded connections.")?,
             )?,
             connections: gauges("portolan_connections", "Open client connections.", &["listener"])?,
             refusals: counters("portolan_refusals_total", "Answers that Portolan itself composed.", &["reason"])?,
