@@ -88,8 +88,8 @@ pub enum Departure {
     Move,
     /// It cannot be tried again, or there is nobody to try it with: it has a few seconds to be answered all the same.
     Bear,
-    /// The service itself is gone from the configuration, which is no word on the endpoint: what is under way is
-    /// finished.
+    /// The service itself is gone from the configuration, or its terms are others now, which is no word on the endpoint:
+    /// what is under way is finished.
     Finish,
 }
 
