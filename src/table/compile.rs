@@ -136,9 +136,9 @@ impl<'d> Build<'d> {
     fn backend(&mut self, shares: &'d [Share]) -> Backend {
         if shares.is_empty() {
             // A route that only redirects: who reaches the URL that it leads to finds nobody there.
-            return Backend::new(vec![(self.upstream(&[]), 1)], Arc::default());
+            return Backend::new([(self.upstream(&[]), 1)], Arc::default());
         }
-        let upstreams = shares.iter().map(|share| (self.upstream(&share.services), share.weight)).collect();
+        let upstreams: Vec<_> = shares.iter().map(|share| (self.upstream(&share.services), share.weight)).collect();
         let turn = match shares {
             [_] => Arc::default(),
             _ => {

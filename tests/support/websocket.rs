@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -97,16 +99,18 @@ impl Proxy {
 
 /// An extended CONNECT for a WebSocket (RFC 8441).
 async fn connect(stream: Box<dyn Duplex>, uri: &str) -> Response<hyper::body::Incoming> {
-    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+    let (mut sender, mut connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(1 << 16)
         .handshake(TokioIo::new(stream))
         .await
         .unwrap();
-    tokio::spawn(connection);
     // Nobody may ask for it before the server has said that it knows it.
-    while !sender.is_extended_connect_protocol_enabled() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let known = std::future::poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+        Poll::Pending if !connection.is_extended_connect_protocol_enabled() => Poll::Pending,
+        _ => Poll::Ready(()),
+    });
+    tokio::time::timeout(Duration::from_secs(20), known).await.expect("SETTINGS_ENABLE_CONNECT_PROTOCOL");
+    tokio::spawn(connection);
     let request = Request::connect(uri)
         .extension(Protocol::from_static("websocket"))
         .header("sec-websocket-version", "13")
