@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::model::schema::Scheme;
 use crate::model::{Denial, Diagnostic, ObjectId, Phase, Reason, Severity};
 use crate::reconcile::{Action, Claim, Desired, DesiredRoute, ServiceFacts};
 
@@ -65,6 +66,7 @@ pub struct ServiceReport {
 pub struct EndpointReport {
     pub address: String,
     pub name: Arc<str>,
+    pub scheme: Scheme,
     pub state: EndpointState,
     pub weight: u32,
 }
@@ -138,6 +140,7 @@ pub fn services(desired: &Desired) -> Vec<ServiceReport> {
             .iter()
             .map(|endpoint| EndpointReport {
                 address: endpoint.address.to_string(),
+                scheme: endpoint.scheme,
                 name: endpoint.name.clone(),
                 state: endpoint.phase.into(),
                 weight: endpoint.weight,
@@ -182,7 +185,7 @@ fn route_report(desired: &Desired, route: &DesiredRoute, loss: Option<&Diagnosti
         state,
         reason,
         detail,
-        policy: route.policy.as_deref().map(str::to_string),
+        policy: policies(route),
         middlewares: route.middlewares.iter().map(ToString::to_string).collect(),
         services: services.iter().map(ToString::to_string).collect(),
         endpoints,
@@ -190,6 +193,12 @@ fn route_report(desired: &Desired, route: &DesiredRoute, loss: Option<&Diagnosti
         part_of: route.part_of.iter().map(ToString::to_string).collect(),
         priority: route.priority,
     }
+}
+
+/// More than one where the replicas of a route differ, and all of them must hold.
+fn policies(route: &DesiredRoute) -> Option<String> {
+    let names: Vec<&str> = route.policies.iter().map(|id| &*id.name).collect();
+    (!names.is_empty()).then(|| names.join(" and "))
 }
 
 fn sorted(values: impl Iterator<Item = String>) -> Vec<String> {
@@ -229,7 +238,7 @@ mod tests {
             created: Timestamp::UNIX_EPOCH,
             priority: 3,
             middlewares: vec![id(Kind::Middleware, "strip")],
-            policy: Some("partners".into()),
+            policies: [id(Kind::MtlsPolicy, "partners")].into(),
             action,
             claims,
             part_of: Default::default(),
@@ -240,6 +249,7 @@ mod tests {
         let service = ServiceFacts {
             origin: Origin::Default,
             endpoints: endpoints.iter().map(|address| Endpoint::new(address.parse().unwrap(), "shop-web-1")).collect(),
+            trusted: Default::default(),
             traffic: Default::default(),
             absent: endpoints.is_empty().then(|| Denial::new(Reason::NoNetwork, "no network is shared")),
         };

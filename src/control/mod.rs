@@ -13,6 +13,7 @@ pub mod last_good;
 pub mod leaves;
 mod materials;
 pub mod state;
+pub mod trust;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,7 @@ use changes::Findings;
 use leaves::LeafStore;
 use materials::Certificates;
 use state::StateDir;
+use trust::{Refreshed, Trust};
 use view::{CertificateReport, View};
 
 /// What control is given by whoever wires the house.
@@ -89,6 +91,7 @@ pub struct Control {
     certificates: Certificates,
     /// Read when they are first asked for.
     system_roots: Option<Result<Roots, String>>,
+    trust: Trust,
     tuning: Tuning,
     desired: Arc<Desired>,
     from_reconcile: Vec<Diagnostic>,
@@ -123,6 +126,7 @@ impl Control {
             files: FileWatch::new(),
             certificates: Certificates::default(),
             system_roots: None,
+            trust: Trust::default(),
             tuning: Tuning::default(),
             desired: Arc::default(),
             from_reconcile: Vec::new(),
@@ -179,13 +183,18 @@ impl Control {
         });
         self.setup.metrics.observe_reconcile(started.elapsed());
         self.from_reconcile = findings;
-        self.lapse = lapse;
 
         let paths = desired.certificates.values().flat_map(|c| [c.cert_file.clone(), c.key_file.clone()]);
-        self.files.set(paths);
-        let (another, findings) =
-            self.certificates.refresh(&desired.certificates, &self.files.current(), Timestamp::now());
+        self.files.set(paths.chain(trust::files(&desired)));
+        let (now, files) = (Timestamp::now(), self.files.current());
+        let (another, findings) = self.certificates.refresh(&desired.certificates, &files, now);
         self.from_material = findings;
+        let Refreshed { changed, findings, next } = self.trust.refresh(&desired, &files, now);
+        self.from_material.extend(findings);
+        let another = another || changed;
+        // A moment later: an end is the last moment at which something is valid.
+        let next = next.map(|next| next.saturating_add(Duration::from_secs(1)).unwrap_or(next));
+        self.lapse = lapse.into_iter().chain(next).min();
 
         let unchanged =
             *self.desired == desired && self.tuning == tuning && !another && self.setup.live.load().generation > 0;
@@ -223,6 +232,8 @@ impl Control {
         let materials = Materials {
             system_roots: self.system_roots.as_ref().unwrap_or(&unread),
             certificates: &certificates,
+            bundles: &self.trust.bundles,
+            revocations: &self.trust.lists,
             issuers: &issuers,
             default_certificate: default.as_ref(),
             default_issuers: &self.tuning.default_issuers,

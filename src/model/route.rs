@@ -32,7 +32,8 @@ pub struct Route {
     pub priority: i64,
     pub middlewares: Vec<NameRef>,
     pub backend: Backend,
-    pub mtls: Option<NameRef>,
+    /// Client-certificate policies, all of which must hold: one, or several where replicas differ.
+    pub mtls: BTreeSet<NameRef>,
     pub tls: Option<RouteTls>,
     /// Set where something about the route itself is wrong: it keeps its place and answers 503.
     pub denied: Option<Denial>,

@@ -283,9 +283,12 @@ pub struct MtlsPolicySpec {
     pub revoked: Option<Vec<NameRef>>,
     pub forward: Option<Vec<ForwardIdentity>>,
     pub handshake: Option<HandshakeMode>,
+    /// The most intermediate certificates between the client's own and the root's.
+    pub depth: Option<u8>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What a client has to show. From the weakest to the strongest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuthMode {
     Off,
@@ -295,14 +298,27 @@ pub enum ClientAuthMode {
     Require,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Whether a host whose every route requires a verified certificate refuses without one in the handshake already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HandshakeMode {
+    #[default]
     Refuse,
     Ask,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Of a revocation list whose next update is overdue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StaleList {
+    /// Nobody whom its issuer vouches for is verified.
+    #[default]
+    Deny,
+    /// Whoever does not stand on it is.
+    Accept,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ForwardIdentity {
     ClientCert,
@@ -346,6 +362,7 @@ pub struct RevocationSpec {
     pub url: Option<String>,
     pub refresh: Option<Span>,
     pub pem: Option<String>,
+    pub stale: Option<StaleList>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -10,6 +10,7 @@ use super::diagnostic::Diagnostic;
 use super::id::{ObjectId, Provider};
 use super::listener::Listener;
 use super::middleware::Middleware;
+use super::mtls::{MtlsPolicy, Revocation, TrustBundle};
 use super::route::Route;
 use super::service::Service;
 
@@ -24,8 +25,10 @@ pub struct Snapshot {
     pub services: Vec<Service>,
     pub middlewares: Vec<Middleware>,
     pub certificates: Vec<Certificate>,
-    /// Objects that exist but cannot be used yet, so that a reference to one says so instead of "unresolved":
-    /// client-certificate policies, trust bundles, revocation lists, TCP routes.
+    pub policies: Vec<MtlsPolicy>,
+    pub bundles: Vec<TrustBundle>,
+    pub revocations: Vec<Revocation>,
+    /// Objects that exist but cannot be used yet: TCP routes.
     pub unbuilt: Vec<ObjectId>,
     pub findings: Vec<Diagnostic>,
 }
@@ -40,6 +43,9 @@ impl Snapshot {
             services: Vec::new(),
             middlewares: Vec::new(),
             certificates: Vec::new(),
+            policies: Vec::new(),
+            bundles: Vec::new(),
+            revocations: Vec::new(),
             unbuilt: Vec::new(),
             findings: Vec::new(),
         }
@@ -54,6 +60,9 @@ impl Snapshot {
             services,
             middlewares,
             certificates,
+            policies,
+            bundles,
+            revocations,
             unbuilt,
             findings,
         } = other;
@@ -62,6 +71,9 @@ impl Snapshot {
         self.services.extend(services);
         self.middlewares.extend(middlewares);
         self.certificates.extend(certificates);
+        self.policies.extend(policies);
+        self.bundles.extend(bundles);
+        self.revocations.extend(revocations);
         self.unbuilt.extend(unbuilt);
         self.findings.extend(findings);
     }

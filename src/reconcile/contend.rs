@@ -60,7 +60,7 @@ pub(super) fn unite(resolved: &Resolved, findings: &mut Vec<Diagnostic>) -> Vec<
                 owners: BTreeSet::from([resolved.routes[leader].source()]),
             };
             // Oldest first, but a route with a policy stands before any without.
-            let first = group.iter().find(|i| resolved.routes[**i].route.mtls.is_some()).unwrap_or(&group[0]);
+            let first = group.iter().find(|i| !resolved.routes[**i].route.mtls.is_empty()).unwrap_or(&group[0]);
             let mut own: Vec<United> = vec![new(*first)];
             for index in group.iter().filter(|index| *index != first) {
                 let route = &resolved.routes[*index];
@@ -122,9 +122,13 @@ fn is_one(resolved: &Resolved, a: &ResolvedRoute, b: &ResolvedRoute) -> bool {
     let content = |route: &ResolvedRoute| -> Vec<_> {
         route.middlewares.iter().map(|id| resolved.middlewares.get(id).map(|m| m.kind.clone())).collect()
     };
+    let policies = |route: &ResolvedRoute| -> Vec<_> {
+        let found = route.policies.iter().filter_map(|id| resolved.policies.get(id));
+        found.map(|policy| policy.content(&resolved.bundles, &resolved.revocations)).collect()
+    };
     a.route.denied.is_none()
         && b.route.denied.is_none()
-        && a.route.mtls == b.route.mtls
+        && policies(a) == policies(b)
         && a.route.tls == b.route.tls
         && a.route.priority == b.route.priority
         && content(a) == content(b)
@@ -173,7 +177,7 @@ pub(super) fn contend(
             findings.push(left_out(route, Reason::HostProtected, detail, holder()));
             continue;
         }
-        let brings = route.route.mtls.is_some() || route.route.tls.is_some();
+        let brings = !route.route.mtls.is_empty() || route.route.tls.is_some();
         if *host != HostPattern::Any && !holds && !operator && brings {
             let by = names(&holding.holders);
             let detail =

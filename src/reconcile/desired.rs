@@ -1,22 +1,23 @@
 //! What the proxy shall do: every reference an [`ObjectId`] that is there, sorted, comparable.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use crate::model::certificate::Certificate;
 use crate::model::diagnostic::{Denial, Origin};
 use crate::model::host::HostPattern;
-use crate::model::id::{Name, ObjectId, Source};
+use crate::model::id::{Name, NameRef, ObjectId, Source};
 use crate::model::listener::Listener;
 use crate::model::middleware::MiddlewareKind;
+use crate::model::mtls::{ClientRules, Revocation, TrustBundle};
 use crate::model::route::RouteMatch;
 use crate::model::schema::TlsVersion;
 use crate::model::service::{Endpoint, Service, Traffic};
 
 use super::contend::United;
 use super::holders::Held;
+use super::policy::ResolvedPolicy;
 use super::resolve::Resolved;
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,6 +27,9 @@ pub struct Desired {
     pub services: BTreeMap<ObjectId, ServiceFacts>,
     pub middlewares: BTreeMap<ObjectId, MiddlewareKind>,
     pub certificates: BTreeMap<ObjectId, Certificate>,
+    pub policies: BTreeMap<ObjectId, DesiredPolicy>,
+    pub bundles: BTreeMap<ObjectId, TrustBundle>,
+    pub revocations: BTreeMap<ObjectId, Revocation>,
     pub hosts: BTreeMap<HostPattern, HostFacts>,
 }
 
@@ -37,13 +41,22 @@ pub struct DesiredRoute {
     pub created: Timestamp,
     pub priority: i64,
     pub middlewares: Vec<ObjectId>,
-    /// Named by the route, whether or not it can be enforced yet.
-    pub policy: Option<Arc<str>>,
+    /// Client-certificate policies, all of which must hold. One that is not among [`Desired::policies`] holds for nobody.
+    pub policies: BTreeSet<ObjectId>,
     pub action: Action,
     /// Where it stands. Empty = left out everywhere, unless it is part of another.
     pub claims: Vec<Claim>,
     /// Routes of its namespace that it is one with (rule (a)): its endpoints answer there.
     pub part_of: BTreeSet<ObjectId>,
+}
+
+/// A client-certificate policy with what it is judged by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredPolicy {
+    pub origin: Origin,
+    pub rules: ClientRules,
+    pub trust: BTreeSet<ObjectId>,
+    pub revoked: BTreeSet<ObjectId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +93,8 @@ impl Claim {
 pub struct ServiceFacts {
     pub origin: Origin,
     pub endpoints: Vec<Endpoint>,
+    /// What the bundles are that its endpoints' certificates are checked against.
+    pub trusted: BTreeMap<NameRef, ObjectId>,
     pub traffic: Traffic,
     pub absent: Option<Denial>,
 }
@@ -103,8 +118,6 @@ pub struct HostTls {
     /// Tried in order.
     pub issuers: Vec<Name>,
     pub min_version: Option<TlsVersion>,
-    /// The client-certificate policies that the holder's routes name: the content of the client-auth key.
-    pub policies: BTreeSet<Arc<str>>,
 }
 
 impl HostFacts {
@@ -124,7 +137,17 @@ pub(super) fn assemble(
     held: BTreeMap<HostPattern, Held>,
     default_issuers: &[Name],
 ) -> Desired {
-    let Resolved { listeners, routes, services, middlewares, certificates } = resolved;
+    let Resolved {
+        listeners,
+        routes,
+        services,
+        middlewares,
+        certificates,
+        policies,
+        bundles,
+        mut trusted,
+        revocations,
+    } = resolved;
     let mut claims: BTreeMap<usize, Vec<Claim>> = BTreeMap::new();
     let mut part_of: BTreeMap<usize, BTreeSet<ObjectId>> = BTreeMap::new();
     for United { listener, matched, leader, joined, shares, owners: _ } in units {
@@ -147,7 +170,8 @@ pub(super) fn assemble(
             .into_iter()
             .map(|(id, service)| {
                 let Service { origin, endpoints, traffic, absent, .. } = service;
-                (id, ServiceFacts { origin, endpoints, traffic, absent })
+                let trusted = trusted.remove(&id).unwrap_or_default();
+                (id, ServiceFacts { origin, endpoints, trusted, traffic, absent })
             })
             .collect(),
         middlewares: middlewares
@@ -156,6 +180,15 @@ pub(super) fn assemble(
             .map(|(id, middleware)| (id, middleware.kind))
             .collect(),
         certificates: certificates.into_iter().filter(|(_, certificate)| certificate.denied.is_none()).collect(),
+        policies: policies
+            .into_iter()
+            .filter(|(_, resolved)| resolved.policy.denied.is_none())
+            .map(|(id, ResolvedPolicy { policy, trust, revoked })| {
+                (id, DesiredPolicy { origin: policy.origin, rules: policy.rules, trust, revoked })
+            })
+            .collect(),
+        bundles: bundles.into_iter().filter(|(_, bundle)| bundle.denied.is_none()).collect(),
+        revocations: revocations.into_iter().filter(|(_, list)| list.denied.is_none()).collect(),
         ..Desired::default()
     };
     for (index, resolved) in routes.into_iter().enumerate() {
@@ -166,8 +199,7 @@ pub(super) fn assemble(
             if !facts.held_by(&source) {
                 continue;
             }
-            let HostTls { certificate, issuers, min_version, policies } = &mut facts.tls;
-            policies.extend(resolved.route.mtls.iter().map(|policy| Arc::from(policy.as_str())));
+            let HostTls { certificate, issuers, min_version } = &mut facts.tls;
             if let Some(tls) = &resolved.route.tls {
                 *min_version = (*min_version).max(tls.min_version);
                 if certificate.is_none() {
@@ -188,7 +220,7 @@ pub(super) fn assemble(
                 created: route.created,
                 priority: route.priority,
                 middlewares: resolved.middlewares,
-                policy: route.mtls.map(|policy| policy.as_str().into()),
+                policies: resolved.policies,
                 action: route.denied.map_or(Action::Serve, Action::Deny),
                 claims,
                 part_of: part_of.remove(&index).unwrap_or_default(),

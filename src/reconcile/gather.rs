@@ -11,6 +11,7 @@ use crate::model::diagnostic::{Denial, Diagnostic, Origin, Reason};
 use crate::model::id::{Name, ObjectId, Provider};
 use crate::model::listener::Listener;
 use crate::model::middleware::Middleware;
+use crate::model::mtls::{MtlsPolicy, Revocation, TrustBundle};
 use crate::model::nets;
 use crate::model::predicate::{Term, Test};
 use crate::model::route::{Route, RouteMatch};
@@ -23,6 +24,9 @@ pub(super) struct Gathered {
     pub services: BTreeMap<ObjectId, Service>,
     pub middlewares: BTreeMap<ObjectId, Middleware>,
     pub certificates: BTreeMap<ObjectId, Certificate>,
+    pub policies: BTreeMap<ObjectId, MtlsPolicy>,
+    pub bundles: BTreeMap<ObjectId, TrustBundle>,
+    pub revocations: BTreeMap<ObjectId, Revocation>,
 }
 
 pub(super) fn gather(snapshots: &BTreeMap<Provider, Arc<Snapshot>>, findings: &mut Vec<Diagnostic>) -> Gathered {
@@ -62,7 +66,28 @@ pub(super) fn gather(snapshots: &BTreeMap<Provider, Arc<Snapshot>>, findings: &m
         |c, denial| c.denied = Some(denial),
         findings,
     );
-    Gathered { listeners, routes, services, middlewares, certificates }
+    let policies = by_name(
+        all().flat_map(|s| &s.policies),
+        |p| (&p.id, &p.origin),
+        |a, b| (&a.rules, &a.trust, &a.revoked, &a.denied) == (&b.rules, &b.trust, &b.revoked, &b.denied),
+        |p, denial| p.denied = Some(denial),
+        findings,
+    );
+    let bundles = by_name(
+        all().flat_map(|s| &s.bundles),
+        |b| (&b.id, &b.origin),
+        |a, b| (&a.from, &a.denied) == (&b.from, &b.denied),
+        |b, denial| b.denied = Some(denial),
+        findings,
+    );
+    let revocations = by_name(
+        all().flat_map(|s| &s.revocations),
+        |r| (&r.id, &r.origin),
+        |a, b| (&a.from, a.stale, &a.denied) == (&b.from, b.stale, &b.denied),
+        |r, denial| r.denied = Some(denial),
+        findings,
+    );
+    Gathered { listeners, routes, services, middlewares, certificates, policies, bundles, revocations }
 }
 
 /// What two spellings of one route must agree on.
@@ -94,6 +119,10 @@ fn newest_valid(routes: &[&Route], benched: &mut BTreeSet<Arc<str>>, findings: &
         Some(_) => admit_shared_clients(&mut winner, routes),
         None => "",
     };
+    let policies = match routes.iter().all(|route| route.mtls == newest.mtls) {
+        true => "",
+        false => ", and the policy of every replica must hold",
+    };
     for route in routes {
         let container = replica_name(route);
         if route.denied.is_some() && valid.is_some() {
@@ -101,18 +130,17 @@ fn newest_valid(routes: &[&Route], benched: &mut BTreeSet<Arc<str>>, findings: &
         }
         // A policy that one replica demands is never dropped because another replica, or a mistake in a third, would
         // have it otherwise.
-        if route.mtls.is_some() && route.mtls != winner.mtls {
-            winner.mtls = winner.mtls.or_else(|| route.mtls.clone());
-            let detail = "the replicas differ in mtls and the verdicts of all of them must hold";
-            winner.denied = route.denied.clone().or_else(|| Some(Denial::new(Reason::ReplicasDiffer, detail)));
-        }
+        winner.mtls.extend(route.mtls.iter().cloned());
         if valid.is_some_and(|valid| same_route(route, valid)) {
             continue;
         }
         let said = container.as_deref().unwrap_or("one replica");
         let detail = match &route.denied {
             Some(denial) => format!("the labels of {said} are invalid, so it gets no request: {}", denial.detail),
-            None => format!("{said} says otherwise than {}; the newest with valid labels wins{until}", named(&winner)),
+            None => format!(
+                "{said} says otherwise than {}; the newest with valid labels wins{until}{policies}",
+                named(&winner)
+            ),
         };
         findings.push(Diagnostic::warning(winner.id.clone(), Reason::ReplicasDiffer, route.origin.clone(), detail));
     }
@@ -198,7 +226,7 @@ fn taken_route(routes: &[&Route], findings: &mut Vec<Diagnostic>) -> Route {
     let detail = format!("the name is given to different routes ({}); rename one", places.join("; "));
     for other in routes {
         route.matches.extend(other.matches.iter().cloned());
-        route.mtls = route.mtls.or_else(|| other.mtls.clone());
+        route.mtls.extend(other.mtls.iter().cloned());
         let diagnostic = Diagnostic::error(other.id.clone(), Reason::NameTaken, other.origin.clone(), detail.as_str());
         findings.push(diagnostic);
     }

@@ -265,9 +265,11 @@ fn printed(path: &Path, reversed: bool) -> String {
     list("findings", findings.iter().map(|f| format!("{:?} {f}", f.severity)).collect());
 
     let issuers = BTreeMap::new();
-    let certificates = BTreeMap::new();
+    let (certificates, bundles, revocations) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let materials = Materials {
         certificates: &certificates,
+        bundles: &bundles,
+        revocations: &revocations,
         issuers: &issuers,
         system_roots: &Err("none in tests".into()),
         default_certificate: None,

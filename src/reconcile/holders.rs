@@ -79,7 +79,7 @@ pub(super) fn settle(
             let named = (route.created, route.id.clone());
             claimant.first = Some(claimant.first.take().map_or(named.clone(), |first| first.min(named)));
             claimant.running |= running;
-            claimant.protected |= route.mtls.is_some();
+            claimant.protected |= !route.mtls.is_empty();
             claimant.matches.insert(matched.to_string());
         }
     }

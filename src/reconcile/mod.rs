@@ -14,10 +14,12 @@ mod gather;
 #[cfg(test)]
 mod golden;
 mod holders;
+mod policy;
 pub mod precedence;
 mod resolve;
 mod shadow;
 mod stranger;
+mod trust;
 #[cfg(test)]
 pub use golden::all_snapshots as golden_snapshots;
 pub use shadow::standing_rank;
@@ -29,7 +31,7 @@ use jiff::Timestamp;
 
 use crate::model::{Diagnostic, Ledger, Provider, Snapshot};
 
-pub use desired::{Action, Claim, Desired, DesiredRoute, HostFacts, HostTls, ServiceFacts, Share};
+pub use desired::{Action, Claim, Desired, DesiredPolicy, DesiredRoute, HostFacts, HostTls, ServiceFacts, Share};
 
 /// Everything that decides, as data.
 #[derive(Debug, Clone, Copy)]

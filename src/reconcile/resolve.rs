@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::certificate::Certificate;
-use crate::model::diagnostic::{Denial, Diagnostic, Reason};
+use crate::model::diagnostic::{Denial, Diagnostic, Origin, Reason};
 use crate::model::id::{Kind, Name, NameRef, ObjectId, Provider, RefScope, Source};
 use crate::model::listener::Listener;
 use crate::model::middleware::{Middleware, MiddlewareKind};
+use crate::model::mtls::{Revocation, TrustBundle};
 use crate::model::route::{Backend, Route};
 use crate::model::service::Service;
 
 use super::gather::Gathered;
+use super::policy::{self, ResolvedPolicy};
+use super::trust::{self, Trusted};
 
 /// Everything by id, and routes whose references are ids.
 pub(super) struct Resolved {
@@ -19,6 +22,10 @@ pub(super) struct Resolved {
     pub services: BTreeMap<ObjectId, Service>,
     pub middlewares: BTreeMap<ObjectId, Middleware>,
     pub certificates: BTreeMap<ObjectId, Certificate>,
+    pub policies: BTreeMap<ObjectId, ResolvedPolicy>,
+    pub bundles: BTreeMap<ObjectId, TrustBundle>,
+    pub trusted: Trusted,
+    pub revocations: BTreeMap<ObjectId, Revocation>,
 }
 
 pub(super) struct ResolvedRoute {
@@ -28,6 +35,8 @@ pub(super) struct ResolvedRoute {
     /// Each service once, with its weight. None where the route is denied, or only redirects.
     pub shares: Vec<(ObjectId, u32)>,
     pub certificate: Option<ObjectId>,
+    /// All of them must hold. Where the route is denied, those that could be found.
+    pub policies: BTreeSet<ObjectId>,
 }
 
 impl ResolvedRoute {
@@ -37,17 +46,29 @@ impl ResolvedRoute {
 }
 
 pub(super) fn resolve(gathered: Gathered, findings: &mut Vec<Diagnostic>) -> Resolved {
-    let Gathered { listeners, routes, services, middlewares, certificates } = gathered;
-    let mut resolved =
-        Resolved { listeners, routes: Vec::with_capacity(routes.len()), services, middlewares, certificates };
-    for middleware in resolved.middlewares.values().filter(|middleware| !middleware.id.provider.is_operator()) {
-        if let Some((id, _)) = operators(&resolved.middlewares, Kind::Middleware, &middleware.id.name) {
-            let detail = format!("the operator's {id} has that name and is used instead; rename this one");
-            let diagnostic =
-                Diagnostic::warning(middleware.id.clone(), Reason::NameTaken, middleware.origin.clone(), detail);
-            findings.push(diagnostic.relating(id));
-        }
-    }
+    let Gathered { listeners, routes, mut services, middlewares, certificates, policies, bundles, revocations } =
+        gathered;
+    let trusted = trust::resolve(&mut services, &bundles, findings);
+    let policies: BTreeMap<ObjectId, ResolvedPolicy> = policies
+        .into_iter()
+        .map(|(id, policy)| (id, policy::resolve(policy, &bundles, &revocations, findings)))
+        .collect();
+    let mut resolved = Resolved {
+        listeners,
+        routes: Vec::with_capacity(routes.len()),
+        services,
+        middlewares,
+        certificates,
+        policies,
+        bundles,
+        trusted,
+        revocations,
+    };
+    outnamed(&resolved.middlewares, |m| &m.origin, findings);
+    outnamed(&resolved.certificates, |c| &c.origin, findings);
+    outnamed(&resolved.policies, ResolvedPolicy::origin, findings);
+    outnamed(&resolved.bundles, |b| &b.origin, findings);
+    outnamed(&resolved.revocations, |r| &r.origin, findings);
     for route in routes {
         let route = resolved.one(route, findings);
         resolved.routes.push(route);
@@ -80,7 +101,7 @@ impl Resolved {
             // A denial stands wherever the route might have been meant to stand.
             listeners = self.listeners.values().filter(|l| l.tls).map(|l| l.name.clone()).collect();
         }
-        if route.mtls.is_some() {
+        if !route.mtls.is_empty() {
             let plain = std::mem::take(&mut listeners);
             listeners = plain.iter().filter(|name| self.listeners.get(*name).is_some_and(|l| l.tls)).cloned().collect();
             if listeners.is_empty() && !plain.is_empty() {
@@ -147,15 +168,41 @@ impl Resolved {
                 Err(detail) => deny(&mut route, "tls.certificate", Reason::Unresolved, detail),
             }
         }
+        let mut policies = BTreeSet::new();
+        for reference in route.mtls.clone() {
+            match lookup(&self.policies, Kind::MtlsPolicy, &reference, &source) {
+                Ok((id, found)) => {
+                    if let Some(denial) = &found.policy.denied {
+                        let detail = format!("policy {id} is unusable: {}", denial.detail);
+                        deny(&mut route, "mtls", denial.reason, detail);
+                    }
+                    policies.insert(id);
+                }
+                // That it cannot be read says more than that there is none of such a name.
+                Err(_) if closed => {}
+                Err(detail) => deny(&mut route, "mtls", Reason::Unresolved, detail),
+            }
+        }
         if route.denied.is_some() {
             shares.clear();
         }
-        ResolvedRoute { route, listeners, middlewares, shares: shares.into_iter().collect(), certificate }
+        ResolvedRoute { route, listeners, middlewares, shares: shares.into_iter().collect(), certificate, policies }
     }
 
     fn redirects(&self, middlewares: &[ObjectId]) -> bool {
         let kinds = middlewares.iter().filter_map(|id| self.middlewares.get(id)).map(|middleware| &middleware.kind);
         kinds.into_iter().any(|kind| matches!(kind, MiddlewareKind::Redirect(_)))
+    }
+}
+
+/// Says of every tenant's object that has the name of one of the operator's that it is not used.
+fn outnamed<T>(objects: &BTreeMap<ObjectId, T>, origin: impl Fn(&T) -> &Origin, findings: &mut Vec<Diagnostic>) {
+    for (own, object) in objects.iter().filter(|(id, _)| !id.provider.is_operator()) {
+        if let Some((id, _)) = operators(objects, own.kind, &own.name) {
+            let detail = format!("the operator's {id} has that name and is used instead; rename this one");
+            let diagnostic = Diagnostic::warning(own.clone(), Reason::NameTaken, origin(object).clone(), detail);
+            findings.push(diagnostic.relating(id));
+        }
     }
 }
 
@@ -168,7 +215,7 @@ fn operators<'o, T>(objects: &'o BTreeMap<ObjectId, T>, kind: Kind, name: &str) 
 }
 
 /// Finds what a reference means for `source`, or says why it means nothing.
-fn lookup<'o, T>(
+pub(super) fn lookup<'o, T>(
     objects: &'o BTreeMap<ObjectId, T>,
     kind: Kind,
     reference: &NameRef,

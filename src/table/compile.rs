@@ -1,7 +1,7 @@
 //! Desired becomes a table. Pure; what did not change is carried over from the previous table.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,8 +24,10 @@ use super::endpoint::Endpoints;
 use super::host::HostIndex;
 use super::path::{Candidate, PathIndex};
 use super::predicate::Checks;
+use super::revocation::LoadedLists;
 use super::sticky::StickyKey;
 use super::tls::{CertificateSource, Issuer, TlsIndex, TlsKey, TlsKeyed, TlsScope};
+use super::trust::LoadedBundle;
 use super::upstream::{Parts, Upstream};
 use super::{RouteAction, RouteEntry, RouteIndex, Table, TableListener};
 
@@ -34,6 +36,9 @@ use super::{RouteAction, RouteEntry, RouteIndex, Table, TableListener};
 pub struct Materials<'a> {
     /// Configured certificates that could be read. One that could not is absent: who names it gets none.
     pub certificates: &'a BTreeMap<ObjectId, Arc<LoadedCertificate>>,
+    /// Every bundle that policies and services refer to, or why there is none.
+    pub bundles: &'a BTreeMap<ObjectId, Result<Arc<LoadedBundle>, String>>,
+    pub revocations: &'a BTreeMap<ObjectId, Result<Arc<LoadedLists>, String>>,
     pub issuers: &'a BTreeMap<Name, Arc<dyn Issuer>>,
     /// For names that no route claims.
     pub default_certificate: Option<&'a ObjectId>,
@@ -131,9 +136,9 @@ impl<'d> Build<'d> {
     fn backend(&mut self, shares: &'d [Share]) -> Backend {
         if shares.is_empty() {
             // A route that only redirects: who reaches the URL that it leads to finds nobody there.
-            return Backend::new(vec![(self.upstream(&[]), 1)], Arc::default());
+            return Backend::new([(self.upstream(&[]), 1)], Arc::default());
         }
-        let upstreams = shares.iter().map(|share| (self.upstream(&share.services), share.weight)).collect();
+        let upstreams: Vec<_> = shares.iter().map(|share| (self.upstream(&share.services), share.weight)).collect();
         let turn = match shares {
             [_] => Arc::default(),
             _ => {
@@ -198,7 +203,7 @@ impl<'d> Build<'d> {
         Ok(Some(made))
     }
 
-    fn trust(&self, _facts: &ServiceFacts, tls: &UpstreamTls) -> Result<Trust, String> {
+    fn trust(&self, facts: &ServiceFacts, tls: &UpstreamTls) -> Result<Trust, String> {
         let UpstreamTls { server_name: _, trust, issuer, unverified } = tls;
         if *unverified {
             return Ok(Trust::Unverified);
@@ -211,8 +216,13 @@ impl<'d> Build<'d> {
             let issuer = self.materials.issuers.get(name).ok_or_else(|| format!("there is no issuer \"{name}\""))?;
             roots.extend(issuer.roots());
         }
-        if let Some(bundle) = trust.first() {
-            return Err(format!("the bundle \"{bundle}\" cannot be used yet"));
+        for reference in trust {
+            let bundle = facts.trusted.get(reference).and_then(|id| self.materials.bundles.get(id));
+            match bundle {
+                Some(Ok(bundle)) => roots.extend(bundle.anchors.iter().map(|anchor| anchor.der.clone())),
+                Some(Err(why)) => return Err(format!("the bundle \"{reference}\" cannot be used: {why}")),
+                None => return Err(format!("there is no bundle \"{reference}\"")),
+            }
         }
         Ok(Trust::Roots(Roots::new(roots)))
     }
@@ -261,7 +271,7 @@ impl<'d> Build<'d> {
             for (host, claims) in &by_host {
                 let nobody = HostFacts::default();
                 let facts = self.desired.hosts.get(host).unwrap_or(&nobody);
-                let key = TlsKey { policies: facts.tls.policies.clone(), min_version: facts.tls.min_version };
+                let key = TlsKey { policies: BTreeSet::new(), min_version: facts.tls.min_version };
                 let certificate = self.certificate(host, facts, &configured, claims);
                 tls.insert(host, TlsScope { keyed: keyed(key)?, certificate });
             }
@@ -384,7 +394,7 @@ fn entry(desired: &Desired, route: &DesiredRoute, action: RouteAction) -> RouteE
     let compiled: Option<Vec<Middleware>> =
         route.middlewares.iter().map(|id| desired.middlewares.get(id).and_then(Middleware::compile)).collect();
     // A policy that is named is enforced or the route is closed: this is the last place where it could be lost.
-    let (middlewares, action) = match (compiled, action, &route.policy) {
+    let (middlewares, action) = match (compiled, action, route.policies.first()) {
         (Some(middlewares), RouteAction::Forward(backend), None) => (middlewares, RouteAction::Forward(backend)),
         (_, RouteAction::Deny(denial), _) => (Vec::new(), RouteAction::Deny(denial)),
         (_, _, Some(policy)) => {

@@ -15,17 +15,20 @@ mod budget;
 pub mod certificate;
 pub mod client_tls;
 mod compile;
+pub mod content;
 pub mod endpoint;
 mod host;
 pub mod live;
 mod path;
 mod predicate;
 mod query;
+pub mod revocation;
 mod row;
 pub mod sticky;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+pub mod trust;
 pub mod upstream;
 
 use std::collections::{BTreeMap, HashMap};
@@ -55,6 +58,13 @@ use tls::{Issuer, TlsIndex, TlsScope};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteIndex(u32);
 
+impl RouteIndex {
+    /// Among [`Table::routes`].
+    pub fn position(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// What requests are answered from.
 #[derive(Debug)]
 pub struct Table {
@@ -81,13 +91,16 @@ pub struct TableListener {
 }
 
 /// A route with the upstream that answers for it. Kept by streams that outlive their table.
+///
+/// What every request reads stands together at the beginning.
 #[derive(Debug, PartialEq)]
+#[repr(C)]
 pub struct RouteEntry {
-    pub id: ObjectId,
-    /// The id as reports and logs show it.
-    pub label: Arc<str>,
     pub action: RouteAction,
     pub middlewares: Vec<Middleware>,
+    /// The id as reports and logs show it.
+    pub label: Arc<str>,
+    pub id: ObjectId,
     /// Of the matches and listeners that it stands at. Two routes with one id and one place are the same to whoever was
     /// let in there.
     pub place: u64,
@@ -129,7 +142,7 @@ impl Table {
     }
 
     pub fn route(&self, index: RouteIndex) -> &Arc<RouteEntry> {
-        &self.routes[index.0 as usize]
+        &self.routes[index.position()]
     }
 
     pub fn routes(&self) -> &[Arc<RouteEntry>] {

@@ -176,7 +176,7 @@ fn desired(routes: &[Written], holds: &[Hold]) -> Desired {
             created: Timestamp::from_second(route.created).expect("a time"),
             priority: route.priority,
             middlewares: Vec::new(),
-            policy: None,
+            policies: BTreeSet::new(),
             action: Action::Deny(Denial::new(Reason::Invalid, "for the test")),
             claims: matches.into_iter().map(claim).collect(),
             part_of: BTreeSet::new(),
@@ -312,9 +312,12 @@ thread_local! {
 }
 
 fn compiled(desired: &Desired) -> Arc<Table> {
-    let (certificates, issuers) = (BTreeMap::new(), BTreeMap::new());
+    let (certificates, issuers, bundles, revocations) =
+        (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let materials = Materials {
         certificates: &certificates,
+        bundles: &bundles,
+        revocations: &revocations,
         issuers: &issuers,
         system_roots: &Err("none in tests".into()),
         default_certificate: None,

@@ -6,6 +6,7 @@ mod balancing;
 mod departures;
 mod expectations;
 mod files;
+mod grpc;
 mod headers;
 mod life;
 mod limits;
@@ -27,6 +28,7 @@ mod swap;
 mod tls;
 mod tunnels;
 mod upgrades;
+mod upstream;
 mod watch;
 
 /// Renamed into place, as the file provider wants it; `routes.json` in a directory of its own.

@@ -22,7 +22,7 @@ fn snapshot(name: &str) -> Snapshot {
         priority: 0,
         middlewares: Vec::new(),
         backend: crate::model::route::Backend::Service(NameRef::new(name)),
-        mtls: Some(NameRef::new("partners")),
+        mtls: [NameRef::new("partners")].into(),
         tls: None,
         denied: Some(Denial::new(Reason::NotSupportedYet, "policies are not built yet")),
     });
@@ -158,7 +158,7 @@ fn what_does_not_say_what_it_said_is_not_used() {
     stage.say(snapshot("a"));
     stage.store.write(&Arc::new(snapshot("a")), &stage.board.subscribe());
     let text = fs::read_to_string(stage.file()).expect("written");
-    let policy = "\"mtls\":\"partners\",";
+    let policy = "\"mtls\":[\"partners\"],";
     assert!(text.contains(policy), "{text}");
     for (damaged, why) in [
         (String::new(), "damaged"),

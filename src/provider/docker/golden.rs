@@ -152,7 +152,7 @@ fn printed(snapshot: &Snapshot) -> String {
                     ("priority", (route.priority != 0).then(|| route.priority.to_string())),
                     ("listeners", route.listeners.as_ref().map(|names| join(names))),
                     ("use", (!route.middlewares.is_empty()).then(|| join(&route.middlewares))),
-                    ("mtls", route.mtls.as_ref().map(ToString::to_string)),
+                    ("mtls", route.mtls.first().map(ToString::to_string)),
                     ("denied", denial(&route.denied)),
                 ]
             })

@@ -8,11 +8,13 @@
 
 mod certificate;
 mod middleware;
+mod mtls;
 mod narrow;
 mod reading;
 mod route;
 mod service;
 mod traffic;
+mod trust;
 
 use jiff::Timestamp;
 
@@ -21,12 +23,10 @@ use crate::config::tree::{Node, Tree, snake_case};
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::id::{Kind, Name, ObjectId, Source};
 use crate::model::route::Replica;
-use crate::model::schema::TrustBundleSpec;
 use crate::model::snapshot::Snapshot;
 
 use certificate::certificate;
 use middleware::middleware;
-use reading::{Reading, operator_only};
 use service::written_endpoints;
 
 pub use crate::model::schema::SECTIONS;
@@ -113,19 +113,9 @@ pub fn object(
         }
         Kind::Middleware => snapshot.middlewares.push(middleware(name, tree, author, findings)),
         Kind::Certificate => snapshot.certificates.extend(certificate(name, tree, author, findings)),
-        Kind::TrustBundle => {
-            let reading = Reading::<TrustBundleSpec>::of(author.id(kind, name), tree, findings);
-            if reading.spec.file.is_some() && !author.is_operator() {
-                let Reading { id, faults, .. } = reading;
-                faults.push(operator_only(
-                    &id,
-                    tree,
-                    "file",
-                    "carry the certificates in pem:, or name an operator's bundle",
-                ));
-            }
-            snapshot.unbuilt.push(author.id(kind, name));
-        }
+        Kind::MtlsPolicy => snapshot.policies.push(mtls::policy(name, tree, author, findings)),
+        Kind::TrustBundle => snapshot.bundles.push(trust::bundle(name, tree, author, findings)),
+        Kind::Revocation => snapshot.revocations.push(trust::revocation(name, tree, author, findings)),
         _ => {
             let subject = author.id(kind, name);
             let detail = format!("{} objects are not built yet; a route that needs this one is denied", kind.as_str());
@@ -163,10 +153,10 @@ mod tests {
     #[test]
     fn a_policy_is_never_passed_over() {
         let snapshot = lowered(Provider::File, "routes: { shop: { host: a.example, mtls: partners } }");
-        assert_eq!(snapshot.routes[0].denied.as_ref().map(|d| d.reason), Some(Reason::NotSupportedYet));
-        assert!(snapshot.routes[0].mtls.is_some());
+        assert_eq!(snapshot.routes[0].denied, None);
+        assert_eq!(snapshot.routes[0].mtls.len(), 1);
         let snapshot = lowered(Provider::File, "routes: { shop: { host: a.example, mtls: [a, b] } }");
-        assert!(snapshot.routes[0].mtls.is_some(), "an unreadable policy is one all the same");
+        assert!(!snapshot.routes[0].mtls.is_empty(), "an unreadable policy is one all the same");
         assert_eq!(snapshot.routes[0].denied.as_ref().map(|d| d.reason), Some(Reason::Invalid));
     }
 
@@ -298,6 +288,64 @@ mod tests {
         let snapshot = lowered(Provider::File, text);
         assert_eq!(snapshot.services[0].denied, None);
         assert_eq!(reasons(&snapshot), [Reason::NotSupportedYet]);
+    }
+
+    #[test]
+    fn an_endpoint_is_spoken_to_as_its_url_and_its_service_agree() {
+        use crate::model::schema::Scheme;
+        for (fields, expected) in [
+            ("endpoints: ['http://10.0.0.1']", Some((Scheme::Http, 80))),
+            ("endpoints: ['http://10.0.0.1'], scheme: h2c", Some((Scheme::H2c, 80))),
+            ("endpoints: ['h2c://10.0.0.1']", Some((Scheme::H2c, 80))),
+            ("endpoints: ['https://10.0.0.1']", Some((Scheme::Https, 443))),
+            ("endpoints: ['https://10.0.0.1'], scheme: h2", Some((Scheme::H2, 443))),
+            ("endpoints: ['h2://10.0.0.1:8443'], tls: {}", Some((Scheme::H2, 8443))),
+            ("endpoints: ['http://10.0.0.1'], scheme: https", None),
+            ("endpoints: ['http://10.0.0.1'], scheme: h2", None),
+            ("endpoints: ['https://10.0.0.1'], scheme: http", None),
+            ("endpoints: ['https://10.0.0.1'], scheme: h2c", None),
+            ("endpoints: ['h2c://10.0.0.1'], scheme: http", None),
+            ("endpoints: ['http://10.0.0.1'], tls: {}", None),
+            ("endpoints: ['https://10.0.0.1', 'http://10.0.0.2'], tls: {}", None),
+        ] {
+            let snapshot = lowered(Provider::File, &format!("services: {{ s: {{ {fields} }} }}"));
+            let service = &snapshot.services[0];
+            let spoken = service.endpoints.first().map(|endpoint| (endpoint.scheme, endpoint.address.port()));
+            let found = spoken.filter(|_| service.denied.is_none());
+            assert_eq!(found, expected, "{fields}: {:?}", snapshot.findings);
+            assert_eq!(expected.is_some(), snapshot.findings.is_empty(), "{fields}");
+        }
+    }
+
+    #[test]
+    fn what_a_certificate_is_checked_against_is_never_left_out() {
+        let of = |provider, tls: &str| {
+            let endpoints =
+                if provider == Provider::File { "endpoints: ['https://10.0.0.1']," } else { "scheme: https," };
+            let snapshot = lowered(provider, &format!("services: {{ s: {{ {endpoints} tls: {{ {tls} }} }} }}"));
+            let fields: Vec<String> = snapshot
+                .findings
+                .iter()
+                .map(|f| format!("{} {}", f.reason, f.field.as_deref().unwrap_or("")))
+                .collect();
+            (fields, snapshot.services[0].denied.is_some())
+        };
+        for fine in ["", "server_name: a.example", "server_name: 10.0.0.1", "trust: [a, b@file], issuer: corp"] {
+            assert_eq!(of(Provider::File, fine), (vec![], false), "{fine}");
+        }
+        assert_eq!(of(Provider::File, "insecure_skip_verify: true"), (vec![], false));
+        for (tls, said) in [
+            ("server_name: 'a b'", "Invalid tls.server_name"),
+            ("trust: []", "Invalid tls.trust"),
+            ("insecure_skip_verify: true, issuer: corp", "Invalid tls.insecure_skip_verify"),
+            ("certificate: c", "NotSupportedYet tls.certificate"),
+        ] {
+            assert_eq!(of(Provider::File, tls), (vec![said.to_string()], true), "{tls}");
+        }
+        for value in ["true", "false"] {
+            let (said, denied) = of(Provider::Docker, &format!("insecure_skip_verify: {value}"));
+            assert!(said.contains(&"OperatorOnly tls.insecure_skip_verify".to_string()) && denied, "{said:?}");
+        }
     }
 
     #[test]

@@ -115,9 +115,6 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
     if listeners.as_ref().is_some_and(Vec::is_empty) {
         reading.invalid("listeners", "the list is empty; leave it out for every TLS listener");
     }
-    if mtls.is_some() {
-        reading.not_yet("mtls");
-    }
     if guessed && !author.is_operator() {
         // Nobody but the operator holds it, so its denial would stand nowhere.
         patterns.retain(|host| *host != HostPattern::Any);
@@ -142,7 +139,7 @@ pub fn route(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagno
         middlewares: middlewares.unwrap_or_default(),
         backend,
         // A policy that could not even be read is a policy all the same: the host stays its holder's alone.
-        mtls: mtls.or_else(|| reading.is_broken("mtls").then(|| NameRef::new("unreadable"))),
+        mtls: mtls.or_else(|| reading.is_broken("mtls").then(|| NameRef::new("unreadable"))).into_iter().collect(),
         tls: tls.map(|tls| RouteTls {
             issuer: tls.issuer.as_deref().map(Name::normalised),
             certificate: tls.certificate,
