@@ -338,6 +338,7 @@ impl Control {
             providers,
             configured,
             issuers: self.tuning.issuers.values().cloned().collect(),
+            policies: self.setup.live.load().policies().values().cloned().collect(),
             ready: not_ready_because.is_none(),
             not_ready_because,
         };

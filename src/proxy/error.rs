@@ -118,14 +118,14 @@ impl ErrorKind {
     /// doubt, or what the client still sends is not wanted.
     pub fn closes(self) -> bool {
         use ErrorKind::{
-            BodyTooLarge, BodyTooSlow, CertificateExpired, CertificateRequired, CertificateRevoked,
-            CertificateUnverified, HeadersTooLarge, Malformed, Misdirected, TransferCoding, UriTooLong,
+            BodyTooLarge, BodyTooSlow, CertificateExpired, CertificateRequired, HeadersTooLarge, Malformed,
+            Misdirected, TransferCoding, UriTooLong,
         };
         matches!(
             self,
             Misdirected | Malformed | TransferCoding | UriTooLong | HeadersTooLarge | BodyTooLarge | BodyTooSlow
-                // A certificate belongs to the connection: with another one the client has to come anew.
-                | CertificateRequired | CertificateUnverified | CertificateExpired | CertificateRevoked
+                // A certificate belongs to the connection: with the next one the client has to come anew.
+                | CertificateRequired | CertificateExpired
         )
     }
 

@@ -29,6 +29,7 @@ pub struct Identity {
     pub fingerprint: String,
     /// Lower-case hex SHA-256 of its subject's public key info.
     pub spki: String,
+    pub not_before: Timestamp,
     pub not_after: Timestamp,
     /// Every subject alternative name with its kind, `DNS:web.example`, as reports show them.
     pub names: Vec<String>,
@@ -60,6 +61,7 @@ impl Identity {
             ips: Vec::new(),
             fingerprint: sha256_hex(certificate),
             spki: sha256_hex(parsed.public_key().raw),
+            not_before: Timestamp::from_second(parsed.validity().not_before.timestamp()).unwrap_or(Timestamp::MIN),
             not_after: Timestamp::from_second(parsed.validity().not_after.timestamp()).unwrap_or(Timestamp::MAX),
             names: Vec::new(),
             subject_attributes: attributes(parsed.subject()),

@@ -28,6 +28,7 @@ mod predicate;
 mod query;
 pub mod revocation;
 mod row;
+pub mod seen;
 pub mod sticky;
 #[cfg(test)]
 pub mod testing;

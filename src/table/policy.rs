@@ -28,6 +28,7 @@ use super::content::ContentKey;
 use super::identity::Identity;
 use super::peer::Peer;
 use super::revocation::{LoadedLists, RevocationList};
+use super::seen::Seen;
 use super::trust::{Anchor, LoadedBundle, Withdrawn};
 
 /// How long a refusal is remembered: its reason may be over by itself, and asking again costs signatures.
@@ -44,6 +45,7 @@ pub struct Policy {
     pub key: ContentKey,
     /// What the handshake has to do with: mode, roots and lists.
     pub handshake_key: ContentKey,
+    pub seen: Seen,
 }
 
 /// What a chain is verified by.
@@ -114,7 +116,7 @@ impl Policy {
         let key = ContentKey::of([rules_text.as_bytes(), trust.key.as_ref()]);
         let handshake_text = format!("{:?} {:?}", rules.mode, rules.handshake);
         let handshake_key = ContentKey::of([handshake_text.as_bytes(), trust.key.as_ref()]);
-        Policy { label: id.to_string().into(), id, rules, trust, key, handshake_key }
+        Policy { label: id.to_string().into(), id, rules, trust, key, handshake_key, seen: Seen::default() }
     }
 
     /// Whether the handshake has to ask for a certificate on its account.
@@ -149,7 +151,10 @@ impl Policy {
                 match peer.identity() {
                     Err(_) => refused(Refusal::Unverified(Unverified::Broken)),
                     Ok(identity) if !self.allows(identity) => refused(Refusal::NotAllowed),
-                    Ok(_) => Verdict { outcome: Ok(Admitted::Identified), until },
+                    Ok(identity) => {
+                        self.seen.note(identity, now);
+                        Verdict { outcome: Ok(Admitted::Identified), until }
+                    }
                 }
             }
         }
