@@ -123,7 +123,26 @@ pub fn routes(desired: &Desired, findings: &[Diagnostic]) -> Vec<RouteReport> {
     for finding in findings.iter().filter(|finding| is_loss(finding.reason)) {
         losses.entry(&finding.subject).or_insert(finding);
     }
-    desired.routes.values().map(|route| route_report(desired, route, losses.get(&route.id).copied())).collect()
+    // What a policy is made of is known only when the table is: nobody is let in by one whose material cannot be had.
+    let closed: BTreeMap<&ObjectId, &Diagnostic> = findings
+        .iter()
+        .filter(|finding| finding.subject.kind == Kind::MtlsPolicy && finding.severity == Severity::Error)
+        .map(|finding| (&finding.subject, finding))
+        .collect();
+    let report = |route: &DesiredRoute| {
+        let closed = route.policies.iter().find_map(|id| closed.get(id)).filter(|_| !route.claims.is_empty());
+        let report = route_report(desired, route, losses.get(&route.id).copied());
+        match (closed, &route.action) {
+            (Some(closed), Action::Serve) => RouteReport {
+                state: RouteState::Denied,
+                reason: Some(closed.reason),
+                detail: Some(closed.detail.clone()),
+                ..report
+            },
+            _ => report,
+        }
+    };
+    desired.routes.values().map(report).collect()
 }
 
 pub fn services(desired: &Desired) -> Vec<ServiceReport> {

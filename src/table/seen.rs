@@ -77,7 +77,8 @@ mod tests {
         let seen = Seen::default();
         let count = i64::try_from(MOST).expect("small") + 1;
         for n in 0..count {
-            let other = Identity { fingerprint: n.to_string(), serial: n.to_string(), ..identity.clone() };
+            let mut other = identity.clone();
+            other.fingerprint = n.to_string();
             seen.note(&Rc::new(other), at(n));
         }
         let clients = seen.clients();

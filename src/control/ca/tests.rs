@@ -516,10 +516,10 @@ fn a_lost_list_is_made_anew_from_the_log_and_a_broken_one_is_named() {
     let list = dir.path().join("revoked.json");
     fs::remove_file(&list).expect("removed");
     open(&dir);
-    assert_eq!(listed(&dir), [issued.serial.clone()]);
+    assert_eq!(listed(&dir), std::slice::from_ref(&issued.serial));
     fs::remove_file(&list).expect("removed");
     assert!(!revoke(dir.path(), "corp", &issued.serial, now()).expect("known").new);
-    assert_eq!(listed(&dir), [issued.serial.clone()]);
+    assert_eq!(listed(&dir), std::slice::from_ref(&issued.serial));
 
     for (text, why) in
         [("", "damaged"), ("{}", "damaged"), ("{\"version\":1}", "damaged"), ("{\"version\":2}", "version 2")]

@@ -126,6 +126,9 @@ enum Step {
     Reinstate(u64),
 }
 
+/// Mode, roots, list and `handshake` of each policy that wants a certificate, and whether all others are refused.
+type Handshake = (BTreeSet<(usize, bool, bool, bool, bool)>, bool);
+
 impl World {
     fn text(&self) -> String {
         let mut text = String::from("services: { s: { endpoints: ['http://10.0.0.1:80'] } }\nroutes:\n");
@@ -166,7 +169,7 @@ impl World {
     }
 
     /// What decides in handshakes for a name: equal for hosts that may share a connection.
-    fn handshake(&self, name: &str) -> (BTreeSet<(usize, bool, bool, bool, bool)>, bool) {
+    fn handshake(&self, name: &str) -> Handshake {
         let (mut wants, mut refuses) = (BTreeSet::new(), true);
         for ((_, path), policy) in self.candidates(name) {
             match policy {

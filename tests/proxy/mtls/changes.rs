@@ -43,7 +43,7 @@ fn a_bundle_that_breaks_closes_and_opens_again_when_it_is_mended() {
     let expired = expired_root();
     let expired = expired.as_bytes();
     for (bad, words) in [
-        (&b""[..], "a mere beginning of what it held"),
+        (&b""[..], "empty"),
         (b"garbage\n", "holds no certificate"),
         (&good[..good.len() / 2], "a mere beginning of what it held"),
         (&leaf, "no CA that can be trusted"),
@@ -53,6 +53,8 @@ fn a_bundle_that_breaks_closes_and_opens_again_when_it_is_mended() {
         until(&mut session, 503);
         stage.portolan.problem("TrustInvalid", &[words]);
         assert_eq!(stage.ask(Some(&pki.web), "r.test", "/"), Ok(503), "{words}");
+        let route = &stage.portolan.routes_of("r.test")[0];
+        assert_eq!((&route["state"], &route["reason"]), (&json!("denied"), &json!("TrustInvalid")), "{route}");
         assert_eq!(stage.ask(None, "r.test", "/"), Ok(503), "{words}");
         replace(&pki.a.ca_file, &good);
         until(&mut session, 200);
@@ -60,7 +62,7 @@ fn a_bundle_that_breaks_closes_and_opens_again_when_it_is_mended() {
     std::fs::remove_file(&pki.a.ca_file).unwrap();
     until(&mut session, 503);
     // One expired root beside a good one is named, and not trusted.
-    replace(&pki.a.ca_file, [&expired[..], &good].concat());
+    replace(&pki.a.ca_file, [expired, &good].concat());
     until(&mut session, 200);
     stage.portolan.problem("TrustInvalid", &["expired at", "is not trusted"]);
 }
