@@ -33,6 +33,7 @@ mod tests {
             generation: 1,
             changed: jiff::Timestamp::UNIX_EPOCH,
             desired: Arc::new(Desired::default()),
+            verdicts: Default::default(),
             findings: Arc::new(vec![Diagnostic::error(id, Reason::Invalid, Origin::Default, "misspelt")]),
             providers: vec![ProviderReport {
                 name: Provider::Docker,

@@ -79,7 +79,7 @@ impl AdminState {
         }
         let body = match listing {
             Listing::Routes => serde_json::to_vec(&report::routes(&view.desired, &view.findings)),
-            Listing::Services => serde_json::to_vec(&report::services(&view.desired)),
+            Listing::Services => serde_json::to_vec(&report::services(&view.desired, &view.verdicts)),
             Listing::Certificates => serde_json::to_vec(&view.certificates()),
             Listing::Providers => serde_json::to_vec(&view.providers),
             Listing::Problems => {

@@ -7,10 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::model::health::{HealthState, Verdict, Verdicts};
 use crate::model::schema::Scheme;
-use crate::model::{Denial, Diagnostic, ObjectId, Phase, Reason, Severity};
+use crate::model::{Denial, Diagnostic, Endpoint, Kind, ObjectId, Phase, Reason, Severity};
 use crate::reconcile::{Action, Claim, Desired, DesiredRoute, ServiceFacts};
 
 pub use crate::control::view::{CertificateKind, CertificateReport};
@@ -69,6 +71,12 @@ pub struct EndpointReport {
     pub scheme: Scheme,
     pub state: EndpointState,
     pub weight: u32,
+    /// Whether new requests go there.
+    pub open: bool,
+    /// Since when, where its service has a check or it is ejected.
+    pub since: Option<Timestamp>,
+    /// Why it is not ready, where a check or an ejection says so.
+    pub why: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -79,14 +87,32 @@ pub enum EndpointState {
     Draining,
     /// Gets no new request at all.
     Unhealthy,
+    /// Its check has not come to an end yet: it gets requests as long as no other one's has passed.
+    Unchecked,
+    /// Failed one request after the other, and is left out for a while if the others can do without it.
+    Ejected,
 }
 
-impl From<Phase> for EndpointState {
-    fn from(phase: Phase) -> EndpointState {
-        match phase {
-            Phase::Ready => EndpointState::Ready,
-            Phase::Draining => EndpointState::Draining,
-            Phase::Unhealthy => EndpointState::Unhealthy,
+impl EndpointReport {
+    /// The provider's word goes first: of an endpoint that leaves, nobody asks how it is.
+    fn of(endpoint: &Endpoint, verdict: Option<&Verdict>) -> EndpointReport {
+        let verdict = verdict.filter(|_| endpoint.phase == Phase::Ready);
+        let state = match (endpoint.phase, verdict.map(|verdict| verdict.state)) {
+            (Phase::Draining, _) => EndpointState::Draining,
+            (Phase::Unhealthy, _) | (_, Some(HealthState::Unhealthy)) => EndpointState::Unhealthy,
+            (Phase::Ready, Some(HealthState::Unchecked)) => EndpointState::Unchecked,
+            (Phase::Ready, Some(HealthState::Ejected)) => EndpointState::Ejected,
+            (Phase::Ready, None | Some(HealthState::Healthy)) => EndpointState::Ready,
+        };
+        EndpointReport {
+            address: endpoint.address.to_string(),
+            scheme: endpoint.scheme,
+            name: endpoint.name.clone(),
+            state,
+            weight: endpoint.weight,
+            open: endpoint.phase == Phase::Ready && endpoint.weight > 0 && verdict.is_none_or(|verdict| verdict.open),
+            since: verdict.map(|verdict| verdict.since),
+            why: verdict.and_then(|verdict| verdict.why.clone()),
         }
     }
 }
@@ -145,7 +171,7 @@ pub fn routes(desired: &Desired, findings: &[Diagnostic]) -> Vec<RouteReport> {
     desired.routes.values().map(report).collect()
 }
 
-pub fn services(desired: &Desired) -> Vec<ServiceReport> {
+pub fn services(desired: &Desired, verdicts: &Verdicts) -> Vec<ServiceReport> {
     let mut users: BTreeMap<&ObjectId, BTreeSet<&ObjectId>> = BTreeMap::new();
     for route in desired.routes.values() {
         for service in route.claims.iter().flat_map(Claim::services) {
@@ -157,12 +183,9 @@ pub fn services(desired: &Desired) -> Vec<ServiceReport> {
         endpoints: facts
             .endpoints
             .iter()
-            .map(|endpoint| EndpointReport {
-                address: endpoint.address.to_string(),
-                scheme: endpoint.scheme,
-                name: endpoint.name.clone(),
-                state: endpoint.phase.into(),
-                weight: endpoint.weight,
+            .map(|endpoint| {
+                let of = verdicts.get(id);
+                EndpointReport::of(endpoint, of.and_then(|of| of.get(&(endpoint.address, endpoint.name.clone()))))
             })
             .collect(),
         routes: users.get(id).into_iter().flatten().map(ToString::to_string).collect(),
@@ -227,11 +250,8 @@ fn sorted(values: impl Iterator<Item = String>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        Endpoint, HostPattern, Kind, Name, Origin, PathMatch, Provider, RouteMatch, Source, Term, Test,
-    };
+    use crate::model::{HostPattern, Kind, Name, Origin, PathMatch, Provider, RouteMatch, Source, Term, Test};
     use crate::reconcile::Share;
-    use jiff::Timestamp;
 
     fn source() -> Source {
         Source::new(Provider::Docker, Some("shop".into()))
@@ -268,6 +288,7 @@ mod tests {
         let service = ServiceFacts {
             origin: Origin::Default,
             endpoints: endpoints.iter().map(|address| Endpoint::new(address.parse().unwrap(), "shop-web-1")).collect(),
+            names: Vec::new(),
             trusted: Default::default(),
             traffic: Default::default(),
             absent: endpoints.is_empty().then(|| Denial::new(Reason::NoNetwork, "no network is shared")),
@@ -315,7 +336,22 @@ mod tests {
         for service in desired.services.values_mut() {
             (service.endpoints[1].phase, service.endpoints[1].weight) = (Phase::Draining, 3);
         }
-        let report = serde_json::to_value(services(&desired)).unwrap();
+        let since = Timestamp::from_second(7).unwrap();
+        let verdict = Verdict { state: HealthState::Ejected, open: true, since, why: Some("it failed".into()) };
+        let place = ("10.0.0.1:80".parse().unwrap(), "shop-web-1".into());
+        let verdicts = BTreeMap::from([(id(Kind::Service, "web"), BTreeMap::from([(place, verdict)]))]);
+        let ejected = serde_json::to_value(services(&desired, &verdicts)).unwrap()[0]["endpoints"][0].clone();
+        assert_eq!(
+            (&ejected["state"], &ejected["open"], &ejected["why"]),
+            (&"ejected".into(), &true.into(), &"it failed".into())
+        );
+        assert_eq!(ejected["since"], "1970-01-01T00:00:07Z");
+
+        let report = serde_json::to_value(services(&desired, &Verdicts::new())).unwrap();
+        assert_eq!(
+            (&report[0]["endpoints"][0]["open"], &report[0]["endpoints"][1]["open"]),
+            (&true.into(), &false.into())
+        );
         assert_eq!(report[0]["endpoints"][0]["weight"], 1);
         assert_eq!(report[0]["endpoints"][0]["state"], "ready");
         assert_eq!(report[0]["endpoints"][1]["address"], "10.0.0.2:80");

@@ -8,6 +8,7 @@
 pub mod ca;
 mod commands;
 mod demo;
+mod dialer;
 mod open_files;
 mod providers;
 mod reload;
@@ -45,11 +46,15 @@ use crate::telemetry::{AccessLog, Metrics, logs};
 
 pub use commands::{health, list, watch, whoami};
 pub use demo::demo;
+use dialer::ProxyDialer;
 use providers::Providers;
 use reload::Reload;
 
 /// For the last good snapshots at the end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Endpoints that failed requests, until control has heard of them.
+const TROUBLES: usize = 256;
 
 /// Runs the proxy until a signal ends it.
 pub fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
@@ -128,6 +133,7 @@ impl Running {
             workers => workers,
         };
         let (bound, sockets) = mpsc::unbounded_channel();
+        let (troubles, told) = mpsc::channel(TROUBLES);
         let setup = ControlSetup {
             board: words,
             live: live.clone(),
@@ -137,6 +143,8 @@ impl Running {
             metrics: metrics.clone(),
             workers,
             bound: sockets,
+            troubles: told,
+            dialer: Arc::new(ProxyDialer),
             leaving: leaving.clone(),
         };
         let (control, view) = Control::new(setup)?;
@@ -149,6 +157,7 @@ impl Running {
             admission: Admission::new(open_files::raise()),
             stop: drain.clone(),
             bound,
+            troubles,
         };
         let workers = Workers::start(workers, &setup).context("the worker threads cannot start")?;
         drop(setup);

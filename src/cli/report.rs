@@ -167,6 +167,9 @@ fn endpoint(endpoint: &Value) -> String {
     if let Some(state) = endpoint["state"].as_str().filter(|state| *state != "ready") {
         text.push_str(&format!(" {state}"));
     }
+    if endpoint["why"].is_string() {
+        text.push_str(&format!(" since {}: {}", words(&endpoint["since"]), words(&endpoint["why"])));
+    }
     text
 }
 

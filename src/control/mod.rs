@@ -1,7 +1,8 @@
 //! The one loop that turns the crank.
 //!
 //! ```text
-//! Board, files, ledger, time ─▶ reconcile ─▶ unchanged? stop ─▶ compile ─▶ ledger to disk ─▶ LiveTable ─▶ View
+//! Board, files, names, ledger, time ─▶ reconcile ─▶ unchanged? stop ─▶ compile ─▶ ledger to disk ─▶ LiveTable ─▶ View
+//! probes, failed requests ─────────────▶ Verdicts ─▶ unchanged? stop ─▶ patch ──────────────────────────┘
 //! ```
 //! It acts on the leading edge and coalesces what arrives while it works: no fixed sleep stands between an event and
 //! its effect.
@@ -9,9 +10,11 @@
 pub mod ca;
 mod changes;
 pub mod durable;
+pub mod health;
 pub mod last_good;
 pub mod leaves;
 mod materials;
+mod names;
 pub mod state;
 pub mod trust;
 pub mod view;
@@ -25,25 +28,28 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::material::dns::NameWatch;
 use crate::material::file::FileWatch;
 use crate::material::system_roots::system_roots;
 use crate::material::url::UrlWatch;
 use crate::model::diagnostic::{Diagnostic, Reason};
+use crate::model::health::Verdicts;
 use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
 use crate::model::ledger::Ledger;
 use crate::model::listener::ListenAddress;
 use crate::model::snapshot::{ProviderReport, ProviderState, Snapshot};
 use crate::model::{Origin, diagnostic};
 use crate::provider::Board;
-use crate::proxy::Bound;
+use crate::proxy::{Bound, Trouble};
 use crate::reconcile::{Desired, Inputs, Outcome, reconcile};
 use crate::table::client_tls::Roots;
 use crate::table::tls::Issuer;
-use crate::table::{Compiled, LiveTable, Materials, StickyKey, compile};
+use crate::table::{Compiled, LiveTable, Materials, StickyKey, compile, patch};
 use crate::telemetry::metrics::Metrics;
 
 use ca::TrustFiles;
 use changes::Findings;
+use health::{Dialer, Health};
 use leaves::LeafStore;
 use materials::Certificates;
 use state::StateDir;
@@ -63,6 +69,9 @@ pub struct ControlSetup {
     pub metrics: Arc<Metrics>,
     pub workers: usize,
     pub bound: mpsc::UnboundedReceiver<Bound>,
+    /// What workers say of endpoints that fail requests.
+    pub troubles: mpsc::Receiver<Trouble>,
+    pub dialer: Arc<dyn Dialer>,
     /// Cancelled when the proxy is about to stop: it still serves, and says that it is not ready.
     pub leaving: CancellationToken,
 }
@@ -96,6 +105,9 @@ pub struct Control {
     /// The highest numbers of revocation lists, as they are on disk or should be.
     numbers: CrlNumbers,
     unwritten: Option<Diagnostic>,
+    names: NameWatch,
+    health: Health,
+    verdicts: Arc<Verdicts>,
     certificates: Certificates,
     trust: Trust,
     /// Read when they are first asked for.
@@ -109,6 +121,15 @@ pub struct Control {
     sockets: BTreeMap<Name, Sockets>,
     logged: Findings,
     view: watch::Sender<Arc<View>>,
+}
+
+/// What follows from what happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Turn,
+    /// Nothing but what is known of endpoints may have changed.
+    Verdicts,
+    Nothing,
 }
 
 /// What the workers said of one listener's sockets.
@@ -136,6 +157,9 @@ impl Control {
             urls: UrlWatch::default(),
             numbers,
             unwritten: None,
+            names: NameWatch::new(),
+            health: Health::new(setup.dialer.clone(), setup.metrics.clone()),
+            verdicts: Arc::default(),
             certificates: Certificates::default(),
             trust: Trust::default(),
             system_roots: None,
@@ -156,22 +180,41 @@ impl Control {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut renewal = tokio::time::interval(RENEWAL);
         renewal.tick().await;
+        let mut due = Due::Turn;
         loop {
-            self.turn();
-            let lapse = self.lapse;
-            tokio::select! {
-                changed = self.setup.board.changed() => if changed.is_err() { return },
-                () = self.files.changed() => {}
-                () = self.urls.changed() => {}
-                Ok(()) = self.setup.kept.changed() => {}
-                Some(bound) = self.setup.bound.recv() => self.heard(bound),
-                () = until(lapse) => {}
-                _ = renewal.tick() => self.renew(),
-                () = self.setup.leaving.cancelled(), if self.view.borrow().ready => {}
-                () = stop.cancelled() => return,
+            match due {
+                Due::Turn => self.turn(),
+                Due::Verdicts => self.judge(),
+                Due::Nothing => {}
             }
+            let (lapse, release) = (self.lapse, self.health.next_release());
+            due = tokio::select! {
+                changed = self.setup.board.changed() => match changed {
+                    Ok(()) => Due::Turn,
+                    Err(_) => return,
+                },
+                () = self.files.changed() => Due::Turn,
+                () = self.urls.changed() => Due::Turn,
+                () = self.names.changed() => Due::Turn,
+                Ok(()) = self.setup.kept.changed() => Due::Turn,
+                Some(bound) = self.setup.bound.recv() => {
+                    self.heard(bound);
+                    Due::Turn
+                }
+                () = self.health.changed() => Due::Verdicts,
+                Some(trouble) = self.setup.troubles.recv() => self.troubled(trouble),
+                () = at(release) => Due::Verdicts,
+                () = until(lapse) => Due::Turn,
+                _ = renewal.tick() => {
+                    self.renew();
+                    Due::Turn
+                }
+                () = self.setup.leaving.cancelled(), if self.view.borrow().ready => Due::Turn,
+                () = stop.cancelled() => return,
+            };
             while let Ok(bound) = self.setup.bound.try_recv() {
                 self.heard(bound);
+                due = Due::Turn;
             }
         }
     }
@@ -187,7 +230,7 @@ impl Control {
         let unheard: BTreeSet<Provider> =
             board.iter().filter(|(_, state)| !state.is_heard()).map(|(provider, _)| *provider).collect();
         let started = Instant::now();
-        let Outcome { desired, ledger, lapse, findings } = reconcile(Inputs {
+        let Outcome { mut desired, ledger, lapse, findings } = reconcile(Inputs {
             snapshots: &snapshots,
             ledger: &self.ledger,
             now: Timestamp::now(),
@@ -216,8 +259,17 @@ impl Control {
         let next = next.map(|next| next.saturating_add(Duration::from_secs(1)).unwrap_or(next));
         self.lapse = lapse.into_iter().chain(next).min();
 
-        let unchanged =
-            *self.desired == desired && self.tuning == tuning && !another && self.setup.live.load().generation > 0;
+        self.names.set(names::named(&desired));
+        self.from_material.extend(names::fill(&mut desired, self.names.current()));
+        self.health.follow(&desired, now);
+        self.from_material.extend(health::connects_only(&desired));
+        let verdicts = self.health.judge(&desired);
+
+        let unchanged = *self.desired == desired
+            && *self.verdicts == verdicts
+            && self.tuning == tuning
+            && !another
+            && self.setup.live.load().generation > 0;
         if ledger != self.ledger {
             // Before the swap: a host must never be served for a holder that a restart would not know of.
             if let Err(error) = self.setup.state.store_ledger(&ledger) {
@@ -228,6 +280,7 @@ impl Control {
         }
         if !unchanged {
             self.desired = Arc::new(desired);
+            self.verdicts = Arc::new(verdicts);
             self.tuning = tuning;
             self.swap();
         }
@@ -252,8 +305,47 @@ impl Control {
         self.from_material.extend(self.unwritten.clone());
     }
 
-    fn swap(&mut self) {
-        let started = Instant::now();
+    /// Takes up what is known of the endpoints now, in the table in force.
+    fn judge(&mut self) {
+        let verdicts = self.health.judge(&self.desired);
+        let ids = verdicts.keys().chain(self.verdicts.keys());
+        let services: BTreeSet<&ObjectId> =
+            ids.filter(|service| verdicts.get(service) != self.verdicts.get(service)).collect();
+        if services.is_empty() {
+            return;
+        }
+        let table = self.with_materials(&verdicts, |desired, materials| {
+            patch(desired, materials, &self.setup.live.load(), &services)
+        });
+        self.setup.metrics.set_table_generation(table.generation);
+        self.setup.live.store(table);
+        self.verdicts = Arc::new(verdicts);
+        let board = self.setup.board.borrow().clone();
+        self.publish(&board);
+    }
+
+    /// What workers ran into, and what more of it has been said by now.
+    fn troubled(&mut self, first: Trouble) -> Due {
+        let mut ejected = false;
+        let mut next = Some(first);
+        // No more than that at once: where everything fails, there is always one more.
+        let mut left = self.setup.troubles.max_capacity();
+        while let Some(trouble) = next {
+            if trouble.connect {
+                let services = trouble.upstream.services.iter().filter_map(|id| self.desired.services.get(id));
+                let names = services.flat_map(|facts| &facts.names);
+                names
+                    .filter(|named| named.url == trouble.endpoint.name)
+                    .for_each(|named| self.names.again(&named.host));
+            }
+            ejected |= self.health.trouble(&self.desired, &trouble);
+            left -= 1;
+            next = if left > 0 { self.setup.troubles.try_recv().ok() } else { None };
+        }
+        if ejected { Due::Verdicts } else { Due::Nothing }
+    }
+
+    fn with_materials<T>(&self, verdicts: &Verdicts, then: impl FnOnce(&Desired, Materials<'_>) -> T) -> T {
         let certificates = self.certificates.loaded();
         let default = self.tuning.default_certificate.as_ref().and_then(|name| {
             [Provider::Settings, Provider::File]
@@ -263,9 +355,6 @@ impl Control {
         });
         let tuned = self.tuning.issuers.iter();
         let issuers = tuned.map(|(name, store)| (name.clone(), store.clone() as Arc<dyn Issuer>)).collect();
-        if self.system_roots.is_none() && trusts_the_system(&self.desired) {
-            self.system_roots = Some(system_roots().map(Roots::new));
-        }
         let unread = Err("the system's CAs have not been read".to_string());
         let materials = Materials {
             system_roots: self.system_roots.as_ref().unwrap_or(&unread),
@@ -276,8 +365,19 @@ impl Control {
             default_certificate: default.as_ref(),
             default_issuers: &self.tuning.default_issuers,
             sticky_key: &self.sticky_key,
+            verdicts,
         };
-        match compile(&self.desired, materials, &self.setup.live.load()) {
+        then(&self.desired, materials)
+    }
+
+    fn swap(&mut self) {
+        let started = Instant::now();
+        if self.system_roots.is_none() && trusts_the_system(&self.desired) {
+            self.system_roots = Some(system_roots().map(Roots::new));
+        }
+        let live = self.setup.live.load();
+        let compiled = self.with_materials(&self.verdicts, |desired, materials| compile(desired, materials, &live));
+        match compiled {
             Ok(Compiled { table, findings }) => {
                 self.setup.metrics.observe_compile(started.elapsed());
                 self.setup.metrics.set_table_generation(table.generation);
@@ -334,6 +434,7 @@ impl Control {
             generation: self.setup.live.load().generation,
             changed: Timestamp::now(),
             desired: self.desired.clone(),
+            verdicts: self.verdicts.clone(),
             findings: Arc::new(findings),
             providers,
             configured,
@@ -346,11 +447,12 @@ impl Control {
         let view = Arc::new(view);
         self.setup.metrics.set_providers(&view.providers);
         self.setup.metrics.set_problems(&view.findings);
+        self.setup.metrics.set_endpoints_out(&view.verdicts);
         self.view.send_replace(view);
     }
 
     /// Ready when every provider that is on has answered once, or is known by its last good snapshot, and every listener
-    /// is open on every worker. From then on until the end: what an edit of the settings adds and cannot be had is a
+    /// is open on every worker, and every endpoint's name was looked up once, with success or without. From then on until the end: what an edit of the settings adds and cannot be had is a
     /// problem, but no reason to send clients away from all the rest.
     fn not_ready(&self, board: &Board) -> Option<String> {
         if self.setup.leaving.is_cancelled() {
@@ -362,15 +464,22 @@ impl Control {
         if let Some((provider, _)) = board.iter().find(|(_, state)| state.snapshot().is_none()) {
             return Some(format!("provider {provider} has not answered yet"));
         }
-        self.desired.listeners.iter().find_map(|(name, listener)| {
-            let sockets = self.sockets.get(name);
-            if let Some(why) = sockets.and_then(|sockets| sockets.failed.values().next()) {
-                return Some(format!("listener {name}: {why}"));
-            }
-            let open = |sockets: &Sockets| sockets.open.values().filter(|at| **at == listener.address).count();
-            let all = sockets.is_some_and(|sockets| open(sockets) >= self.setup.workers);
-            (!all).then(|| format!("listener {name} is being opened"))
-        })
+        self.desired
+            .listeners
+            .iter()
+            .find_map(|(name, listener)| {
+                let sockets = self.sockets.get(name);
+                if let Some(why) = sockets.and_then(|sockets| sockets.failed.values().next()) {
+                    return Some(format!("listener {name}: {why}"));
+                }
+                let open = |sockets: &Sockets| sockets.open.values().filter(|at| **at == listener.address).count();
+                let all = sockets.is_some_and(|sockets| open(sockets) >= self.setup.workers);
+                (!all).then(|| format!("listener {name} is being opened"))
+            })
+            .or_else(|| {
+                let name = names::pending(&self.desired, self.names.current())?;
+                Some(format!("the name {name} is being looked up"))
+            })
     }
 }
 
@@ -384,6 +493,14 @@ fn silent(provider: Provider, state: &ProviderState) -> Option<Diagnostic> {
     };
     let detail = format!("{why}; {kept}");
     Some(Diagnostic::error(subject, diagnostic::Reason::ProviderUnavailable, Origin::Default, detail))
+}
+
+/// Sleeps until then, or for ever.
+async fn at(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Whether the certificate of any endpoint is checked against the system's CAs.

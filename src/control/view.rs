@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::model::health::Verdicts;
 use crate::model::snapshot::ProviderReport;
 use crate::model::{Diagnostic, ObjectId};
 use crate::reconcile::Desired;
@@ -23,6 +24,8 @@ pub struct View {
     /// When anything of what follows became as it is.
     pub changed: Timestamp,
     pub desired: Arc<Desired>,
+    /// What is known of its endpoints.
+    pub verdicts: Arc<Verdicts>,
     /// Of every stage, sorted.
     pub findings: Arc<Vec<Diagnostic>>,
     pub providers: Vec<ProviderReport>,
@@ -42,6 +45,7 @@ impl View {
     pub(super) fn keep_time_of(&mut self, before: &View) {
         if self.generation == before.generation
             && self.findings == before.findings
+            && self.verdicts == before.verdicts
             && self.providers == before.providers
             && self.configured == before.configured
         {

@@ -12,6 +12,7 @@
 
 pub mod certificate;
 pub mod diagnostic;
+pub mod health;
 pub mod host;
 pub mod id;
 pub mod ledger;

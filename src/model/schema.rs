@@ -95,7 +95,7 @@ pub enum TlsVersion {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServiceSpec {
-    /// URLs such as `http://10.0.0.7:8080`; from settings and files only.
+    /// URLs such as `http://10.0.0.7:8080` or `http://kuard:8080`; from settings and files only.
     pub endpoints: Option<Vec<String>>,
     /// The container's port, for what an engine discovers.
     pub port: Option<u16>,
@@ -111,6 +111,7 @@ pub struct ServiceSpec {
     /// Endpoint to weight, for endpoints that are written; 1 where absent, 0 = no request.
     pub weights: Option<BTreeMap<String, u32>>,
     pub health: Option<HealthSpec>,
+    pub ejection: Option<EjectionSpec>,
     pub retry: Option<RetrySpec>,
     pub timeouts: Option<TimeoutsSpec>,
     pub sticky: Option<StickySpec>,
@@ -170,14 +171,39 @@ pub struct HashSpec {
     pub cookie: Option<String>,
 }
 
+/// Every endpoint is asked at an interval. `{}` is a check that connects, and no more.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthSpec {
+    /// What a GET asks for; absent means that a connection is answer enough.
     pub path: Option<String>,
+    /// Absent means the endpoint's own.
     pub port: Option<u16>,
+    /// The `Host` that the GET carries; absent means the endpoint's name or address.
+    pub host: Option<String>,
     pub interval: Option<Span>,
+    /// For the whole of one check.
     pub timeout: Option<Span>,
+    /// Any of these is good; absent means any from 200 to 399.
     pub status: Option<Vec<u16>>,
+    /// So many good ones in a row bring an endpoint back.
+    pub healthy: Option<u32>,
+    /// So many bad ones in a row take it out.
+    pub unhealthy: Option<u32>,
+}
+
+/// An endpoint that fails one request after the other is left out for a while.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EjectionSpec {
+    /// In a row; 0 = never.
+    pub failures: Option<u32>,
+    /// Answers that count beside connections that fail or break off: `[502, 503, 504]`.
+    pub status: Option<Vec<u16>>,
+    /// The first time; as long again for each one more in a row.
+    pub time: Option<Span>,
+    /// Of the endpoints, at once: `50%`.
+    pub share: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::diagnostic::{Denial, Origin};
+use super::health::{Ejection, HealthCheck};
 use super::id::{Name, NameRef, ObjectId};
 use super::route::Replica;
 use super::schema::Scheme;
@@ -19,6 +20,8 @@ pub struct Service {
     pub replica: Option<Replica>,
     pub created: Timestamp,
     pub endpoints: Vec<Endpoint>,
+    /// Endpoints whose addresses DNS knows.
+    pub names: Vec<NamedEndpoint>,
     pub traffic: Traffic,
     /// Whether anything of it runs, reachable and ready or not: its source keeps the hosts it holds.
     pub running: bool,
@@ -68,6 +71,20 @@ impl Endpoint {
     }
 }
 
+/// An endpoint that was written with a name: every address of the name is one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedEndpoint {
+    /// In lower case.
+    pub host: Arc<str>,
+    pub port: u16,
+    pub weight: u32,
+    /// As it was written.
+    pub url: Arc<str>,
+    pub scheme: Scheme,
+    /// Where it is spoken to over TLS.
+    pub tls: Option<Arc<UpstreamTls>>,
+}
+
 /// An endpoint leaves in two ways: draining, or by not being there any more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -76,7 +93,8 @@ pub enum Phase {
     Ready,
     /// Soft: told to stop. No new request but those that stick to it; what is under way is finished.
     Draining,
-    /// Soft: its own health check fails. No new request, whoever sticks to it; what is under way is finished.
+    /// Soft: a health check of it fails, or it is ejected. No new request, whoever sticks to it; what is under way is
+    /// finished.
     Unhealthy,
 }
 
@@ -87,6 +105,8 @@ pub struct Traffic {
     pub sticky: Option<Sticky>,
     pub retry: Retry,
     pub timeouts: Timeouts,
+    pub health: Option<Arc<HealthCheck>>,
+    pub ejection: Ejection,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

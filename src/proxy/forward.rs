@@ -24,6 +24,7 @@ use super::body::{Lent, RequestBody};
 use super::error::{ErrorKind, ProxyError};
 use super::framing::AfterAnswer;
 use super::pool::{InFlight, Slot};
+use super::trouble::Trouble;
 use super::upload::Upload;
 use super::worker::Worker;
 
@@ -92,6 +93,11 @@ pub async fn forward(
         let limits = Limits { timeouts: &traffic.timeouts, deadline, fresh, repeatable, switches, trailers, upload };
         let Failure { kind, error, request: again } = match attempt(&slot, request, &limits, departure).await {
             Outcome::Answered(response, connection) => {
+                let status = response.status().as_u16();
+                match traffic.ejection.status.contains(&status) {
+                    true => worker.tell(Trouble::of_status(&slot.endpoint, upstream, status)),
+                    false => slot.endpoint.answered(),
+                }
                 let member = at.or_else(|| upstream.members.iter().position(|m| m.endpoint.id == slot.endpoint.id));
                 let cookie = member.and_then(|member| upstream.set_cookie(member, affinity, tls));
                 return Ok(Forwarded {
@@ -107,6 +113,7 @@ pub async fn forward(
             return Err(fault.clone());
         }
         worker.metrics.upstream_error(&upstream.label, error.kind.reason());
+        worker.tell(Trouble::of(&slot.endpoint, upstream, kind, &error));
         failed.push(slot.endpoint.id);
         let reason = match kind {
             FailureKind::Unsent => {

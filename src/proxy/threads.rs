@@ -22,6 +22,7 @@ use crate::telemetry::metrics::Metrics;
 use super::admission::Admission;
 use super::manners::Manners;
 use super::sockets::Sockets;
+use super::trouble::Trouble;
 use super::worker::Worker;
 
 /// What all workers share.
@@ -37,6 +38,8 @@ pub struct WorkerSetup {
     pub stop: CancellationToken,
     /// What became of each listener's socket.
     pub bound: mpsc::UnboundedSender<Bound>,
+    /// Which endpoints fail requests. What finds no room is told again by the next failure.
+    pub troubles: mpsc::Sender<Trouble>,
 }
 
 /// Word from a worker about one of its sockets.
@@ -90,9 +93,9 @@ fn run(id: usize, setup: WorkerSetup) {
 }
 
 async fn serve(id: usize, setup: WorkerSetup) {
-    let WorkerSetup { live, metrics, access_log, manners, admission, stop, bound } = setup;
+    let WorkerSetup { live, metrics, access_log, manners, admission, stop, bound, troubles } = setup;
     let mut swaps = live.swaps();
-    let worker = Worker::new(&live, metrics.lane(), access_log.lane(), manners.clone(), admission);
+    let worker = Worker::new(&live, metrics.lane(), access_log.lane(), manners.clone(), admission, troubles);
     let mut sockets = Sockets::new(id, worker.clone(), manners, stop.clone(), bound);
     let mut often = tokio::time::interval(Duration::from_millis(100));
     let mut seldom = tokio::time::interval(Duration::from_secs(5));

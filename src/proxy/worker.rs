@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use smallvec::{SmallVec, smallvec};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::table::live::TableReader;
 use crate::table::{LiveEndpoint, LiveTable, RouteAction, RouteEntry, RouteIndex, Table};
@@ -18,6 +18,7 @@ use super::admission::Admission;
 use super::held::Held;
 use super::manners::Manners;
 use super::pool::{Pool, Slot};
+use super::trouble::Trouble;
 
 /// The content of a TLS record (RFC 8446 §5.1): more at once would only be cut again.
 const SCRATCH: usize = 16 << 10;
@@ -34,6 +35,7 @@ pub struct Worker {
     pub server_name: HeaderValue,
     pub manners: Arc<Manners>,
     pub admission: Arc<Admission>,
+    troubles: mpsc::Sender<Trouble>,
     reader: RefCell<TableReader>,
     generation: RefCell<Rc<Generation>>,
     open: Cell<usize>,
@@ -100,6 +102,7 @@ impl Worker {
         log: Lane,
         manners: Arc<Manners>,
         admission: Arc<Admission>,
+        troubles: mpsc::Sender<Trouble>,
     ) -> Rc<Worker> {
         Rc::new(Worker {
             pool: Pool::default(),
@@ -110,6 +113,7 @@ impl Worker {
             server_name: server_name(),
             manners,
             admission,
+            troubles,
             reader: RefCell::new(live.reader()),
             generation: RefCell::new(Generation::of(live.load())),
             open: Cell::new(0),
@@ -143,6 +147,14 @@ impl Worker {
     /// An endpoint as this worker uses it, and as the table in force has it.
     pub fn slot(&self, endpoint: &Arc<LiveEndpoint>) -> Rc<Slot> {
         self.pool.slot(endpoint, &self.generation().table)
+    }
+
+    /// Tells control of an endpoint that failed a request. Nothing that succeeds comes by.
+    pub fn tell(&self, trouble: Option<Trouble>) {
+        if let Some(trouble) = trouble {
+            // Full: control hears of nothing else than endpoints that fail, and of this one again at its next failure.
+            let _ = self.troubles.try_send(trouble);
+        }
     }
 
     /// Counts a connection for as long as the guard lives.

@@ -13,7 +13,7 @@ use crate::model::middleware::MiddlewareKind;
 use crate::model::mtls::{ClientRules, Revocation, TrustBundle};
 use crate::model::route::RouteMatch;
 use crate::model::schema::TlsVersion;
-use crate::model::service::{Endpoint, Service, Traffic};
+use crate::model::service::{Endpoint, NamedEndpoint, Service, Traffic};
 
 use super::contend::United;
 use super::holders::Held;
@@ -93,6 +93,8 @@ impl Claim {
 pub struct ServiceFacts {
     pub origin: Origin,
     pub endpoints: Vec<Endpoint>,
+    /// Whose addresses control fills in among the endpoints.
+    pub names: Vec<NamedEndpoint>,
     /// What the bundles are that its endpoints' certificates are checked against.
     pub trusted: BTreeMap<NameRef, ObjectId>,
     pub traffic: Traffic,
@@ -169,9 +171,9 @@ pub(super) fn assemble(
         services: services
             .into_iter()
             .map(|(id, service)| {
-                let Service { origin, endpoints, traffic, absent, .. } = service;
+                let Service { origin, endpoints, names, traffic, absent, .. } = service;
                 let trusted = trusted.remove(&id).unwrap_or_default();
-                (id, ServiceFacts { origin, endpoints, trusted, traffic, absent })
+                (id, ServiceFacts { origin, endpoints, names, trusted, traffic, absent })
             })
             .collect(),
         middlewares: middlewares

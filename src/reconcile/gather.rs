@@ -251,8 +251,8 @@ fn one_service(mut services: Vec<&Service>, benched: &BTreeSet<Arc<str>>, findin
     let mut union = services[0].clone();
     union.running = services.iter().any(|service| service.running);
     if services.len() > 1 && !services.iter().all(|service| service.replica.is_some()) {
-        let differs =
-            |s: &&Service| (&s.endpoints, &s.traffic, &s.denied) != (&union.endpoints, &union.traffic, &union.denied);
+        let said = |s: &Service| (s.endpoints.clone(), s.names.clone(), s.traffic.clone(), s.denied.clone());
+        let differs = |s: &&Service| said(s) != said(&union);
         if services.iter().any(differs) {
             let places: Vec<String> = services.iter().map(|service| service.origin.to_string()).collect();
             let detail = format!("the name is given to different services ({}); rename one", places.join("; "));

@@ -291,6 +291,7 @@ fn printed(path: &Path, reversed: bool) -> String {
     let certificates = BTreeMap::new();
     let (bundles, revocations) = (loaded_bundles(&desired), loaded_lists(&desired));
     let materials = Materials {
+        verdicts: &Default::default(),
         certificates: &certificates,
         bundles: &bundles,
         revocations: &revocations,

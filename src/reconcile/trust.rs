@@ -20,8 +20,9 @@ pub(super) fn resolve(
 ) -> Trusted {
     let mut trusted = Trusted::new();
     for service in services.values_mut() {
-        let endpoints = service.endpoints.iter().filter_map(|endpoint| endpoint.tls.clone());
-        let mut references: Vec<NameRef> = endpoints.flat_map(|tls| tls.trust.clone()).collect();
+        let endpoints = service.endpoints.iter().map(|endpoint| &endpoint.tls);
+        let named = service.names.iter().map(|named| &named.tls);
+        let mut references: Vec<NameRef> = endpoints.chain(named).flatten().flat_map(|tls| tls.trust.clone()).collect();
         references.sort();
         references.dedup();
         for reference in references {

@@ -54,6 +54,18 @@ impl Backend {
         Backend { shares, split }
     }
 
+    /// The same with other upstreams in the places of those that `replaced` knows; `None` where it knows none of them.
+    pub(super) fn with(&self, replaced: impl Fn(&Arc<Upstream>) -> Option<Arc<Upstream>>) -> Option<Backend> {
+        let found: Vec<_> = self.shares.iter().map(|(upstream, weight)| (replaced(upstream), *weight)).collect();
+        if found.iter().all(|(replaced, _)| replaced.is_none()) {
+            return None;
+        }
+        let kept = self.shares.iter().zip(found);
+        let shares = kept.map(|((upstream, _), (other, weight))| (other.unwrap_or_else(|| upstream.clone()), weight));
+        let turn = self.split.as_ref().map(|split| split.turn.clone()).unwrap_or_default();
+        Some(Backend::new(shares, turn))
+    }
+
     pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
         self.shares.iter().map(|(upstream, _)| upstream)
     }

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use crate::middleware::Middleware;
 use crate::model::certificate::LeafName;
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
+use crate::model::health::Verdicts;
 use crate::model::host::{HostPattern, parent};
 use crate::model::id::{Name, ObjectId, Source};
 use crate::model::listener::{Listener, Redirect};
@@ -49,6 +50,8 @@ pub struct Materials<'a> {
     pub default_certificate: Option<&'a ObjectId>,
     pub default_issuers: &'a [Name],
     pub sticky_key: &'a StickyKey,
+    /// What checks and ejections say of endpoints.
+    pub verdicts: &'a Verdicts,
     /// The system's CAs, or why they cannot be had.
     pub system_roots: &'a Result<Roots, String>,
 }
@@ -61,18 +64,7 @@ pub struct Compiled {
 
 /// Fails only where the TLS library refuses its own configuration.
 pub fn compile(desired: &Desired, materials: Materials<'_>, previous: &Table) -> Result<Compiled, rustls::Error> {
-    let mut build = Build {
-        desired,
-        materials,
-        previous,
-        policies: BTreeMap::new(),
-        routes: Vec::new(),
-        endpoints: Endpoints::after(&previous.endpoints),
-        client_tls: HashMap::new(),
-        upstreams: HashMap::new(),
-        splits: HashMap::new(),
-        findings: Vec::new(),
-    };
+    let mut build = Build::new(desired, materials, previous);
     build.policies = build.policies();
     let standing = build.routes();
     let mut listeners = BTreeMap::new();
@@ -98,21 +90,36 @@ struct Standing<'d> {
     entry: RouteIndex,
 }
 
-struct Build<'d> {
+pub(super) struct Build<'d> {
     desired: &'d Desired,
     materials: Materials<'d>,
     previous: &'d Table,
     /// Every policy, or why it cannot be enforced.
     policies: BTreeMap<&'d ObjectId, Result<Arc<Policy>, Denial>>,
     routes: Vec<Arc<RouteEntry>>,
-    endpoints: Endpoints,
-    client_tls: HashMap<ClientTlsKey, Arc<ClientTls>>,
+    pub(super) endpoints: Endpoints,
+    pub(super) client_tls: HashMap<ClientTlsKey, Arc<ClientTls>>,
     upstreams: HashMap<&'d [ObjectId], Arc<Upstream>>,
     splits: HashMap<&'d [Share], Arc<AtomicUsize>>,
     findings: Vec<Diagnostic>,
 }
 
 impl<'d> Build<'d> {
+    pub(super) fn new(desired: &'d Desired, materials: Materials<'d>, previous: &'d Table) -> Build<'d> {
+        Build {
+            desired,
+            materials,
+            previous,
+            policies: BTreeMap::new(),
+            routes: Vec::new(),
+            endpoints: Endpoints::after(&previous.endpoints),
+            client_tls: HashMap::new(),
+            upstreams: HashMap::new(),
+            splits: HashMap::new(),
+            findings: Vec::new(),
+        }
+    }
+
     /// An entry for every route and what answers for it, and the claims of each listener.
     fn routes(&mut self) -> BTreeMap<Name, Vec<Standing<'d>>> {
         let mut entries_before: HashMap<&ObjectId, Vec<&Arc<RouteEntry>>> = HashMap::new();
@@ -164,16 +171,37 @@ impl<'d> Build<'d> {
         if let Some(upstream) = self.upstreams.get(services) {
             return upstream.clone();
         }
-        let facts = || services.iter().filter_map(|id| self.desired.services.get(id));
+        let parts = self.parts(services);
+        let previous = self.previous.upstreams.get(services);
+        let upstream = Upstream::new(parts, &mut self.endpoints, &self.previous.endpoints, previous);
+        self.upstreams.insert(services, upstream.clone());
+        upstream
+    }
+
+    /// What the union of several services is made of.
+    pub(super) fn parts(&mut self, services: &'d [ObjectId]) -> Parts<'d> {
+        let desired = self.desired;
+        let facts = || services.iter().filter_map(|id| Some((id, desired.services.get(id)?)));
         let mut endpoints: Vec<(Endpoint, Option<Arc<ClientTls>>)> = Vec::new();
-        let mut untrusted = None;
-        for facts in facts() {
+        let (mut untrusted, mut shut) = (None, None);
+        for (id, facts) in facts() {
+            let verdicts = self.materials.verdicts.get(id);
             for endpoint in &facts.endpoints {
-                match self.endpoint_tls(facts, endpoint) {
-                    Ok(tls) => endpoints.push((endpoint.clone(), tls)),
+                let tls = match self.endpoint_tls(facts, endpoint) {
+                    Ok(tls) => tls,
                     // Never spoken to in another way than was asked for.
-                    Err(why) => untrusted = untrusted.or(Some(Denial::new(Reason::TrustInvalid, why))),
+                    Err(why) => {
+                        untrusted = untrusted.or(Some(Denial::new(Reason::TrustInvalid, why)));
+                        continue;
+                    }
+                };
+                let mut endpoint = endpoint.clone();
+                let verdict = verdicts.and_then(|of| of.get(&(endpoint.address, endpoint.name.clone())));
+                if let Some(verdict) = verdict.filter(|verdict| !verdict.open && endpoint.phase == Phase::Ready) {
+                    endpoint.phase = Phase::Unhealthy;
+                    shut = shut.take().or_else(|| verdict.why.clone());
                 }
+                endpoints.push((endpoint, tls));
             }
         }
         // An address that is named twice is one endpoint, ready if it is so for anybody; spoken to in two ways, it is two.
@@ -184,13 +212,11 @@ impl<'d> Build<'d> {
         endpoints.sort_by(|a, b| (terms(a), rank(a), &a.0.name).cmp(&(terms(b), rank(b), &b.0.name)));
         endpoints.dedup_by(|a, b| terms(a) == terms(b));
         let ready = endpoints.iter().any(|(endpoint, _)| endpoint.phase == Phase::Ready);
-        let absent = if ready { None } else { untrusted.or_else(|| facts().find_map(|facts| facts.absent.clone())) };
-        let traffic = facts().next().map(|facts| facts.traffic.clone()).unwrap_or_default();
-        let parts = Parts { services, traffic, endpoints, absent, sticky_key: self.materials.sticky_key };
-        let previous = self.previous.upstreams.get(services);
-        let upstream = Upstream::new(parts, &mut self.endpoints, &self.previous.endpoints, previous);
-        self.upstreams.insert(services, upstream.clone());
-        upstream
+        let checked = || Some(Denial::new(Reason::NotReady, format!("the health checks fail: {}", shut.as_deref()?)));
+        let said = || facts().find_map(|(_, facts)| facts.absent.clone());
+        let absent = if ready { None } else { untrusted.or_else(said).or_else(checked) };
+        let traffic = facts().next().map(|(_, facts)| facts.traffic.clone()).unwrap_or_default();
+        Parts { services, traffic, endpoints, absent, sticky_key: self.materials.sticky_key }
     }
 
     /// The TLS of an endpoint that has any, or why it cannot be had.

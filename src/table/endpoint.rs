@@ -28,6 +28,8 @@ pub struct LiveEndpoint {
     /// Of name and address, the same in every process.
     pub hash: u64,
     in_flight: AtomicU32,
+    /// Requests that it failed, one after the other, of all workers.
+    failures: AtomicU32,
 }
 
 /// TLS to one endpoint.
@@ -43,12 +45,25 @@ impl LiveEndpoint {
         let Identity { address, name, scheme, tls: _ } = identity;
         let tls = tls.map(|tls| EndpointTls { server_name: tls.server_name(&name, address.ip()), with: tls.clone() });
         let hash = mix(fnv(format!("{address} {name}").as_bytes()));
-        LiveEndpoint { id, address, name, scheme, tls, hash, in_flight: AtomicU32::new(0) }
+        let (in_flight, failures) = (AtomicU32::new(0), AtomicU32::new(0));
+        LiveEndpoint { id, address, name, scheme, tls, hash, in_flight, failures }
     }
 
     /// Requests under way, of all workers: of those upstreams that balance by it.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Of a request: how many in a row it has failed now.
+    pub fn failed(&self) -> u32 {
+        self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Of a request. Costs a load as long as all goes well.
+    pub fn answered(&self) {
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
     }
 
     /// To be matched by one [`LiveEndpoint::leave`].
@@ -89,6 +104,18 @@ impl Endpoints {
         Endpoints { next: previous.next, ..Endpoints::default() }
     }
 
+    /// The endpoint that another upstream has, in a table that differs from its own in phases alone.
+    pub(super) fn keep(&mut self, live: &Arc<LiveEndpoint>, phase: Phase) {
+        let identity = Identity {
+            address: live.address,
+            name: live.name.clone(),
+            scheme: live.scheme,
+            tls: live.tls.as_ref().map(|tls| tls.with.key.clone()),
+        };
+        self.by_identity.entry(identity).or_insert_with(|| live.clone());
+        self.note(live.id, phase);
+    }
+
     /// The endpoint as the previous table had it, else a new one.
     pub(super) fn adopt(
         &mut self,
@@ -109,10 +136,15 @@ impl Endpoints {
                 Arc::new(LiveEndpoint::new(*next, identity.clone(), tls))
             })
         });
-        // Ready for one upstream is ready: the others' verdict is theirs.
-        let phase = self.phases.entry(live.id).or_insert(endpoint.phase);
-        *phase = (*phase).min(endpoint.phase);
-        live.clone()
+        let live = live.clone();
+        self.note(live.id, endpoint.phase);
+        live
+    }
+
+    /// Ready for one upstream is ready: the others' verdict is theirs.
+    fn note(&mut self, id: u64, phase: Phase) {
+        let known = self.phases.entry(id).or_insert(phase);
+        *known = (*known).min(phase);
     }
 
     /// Whether it is there under any terms.

@@ -315,6 +315,7 @@ fn compiled(desired: &Desired) -> Arc<Table> {
     let (certificates, issuers, bundles, revocations) =
         (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let materials = Materials {
+        verdicts: &Default::default(),
         certificates: &certificates,
         bundles: &bundles,
         revocations: &revocations,

@@ -157,7 +157,10 @@ fn a_request_that_nobody_took_is_offered_to_every_endpoint_whatever_its_method()
 #[test]
 fn the_budget_ends_retries_when_everything_fails() {
     let two = [breaking(), breaking()];
-    let portolan = serving(&two.each_ref().map(Backend::url), json!({ "retry": { "budget": "0%" } }));
+    let portolan = serving(
+        &two.each_ref().map(Backend::url),
+        json!({ "retry": { "budget": "0%" }, "ejection": { "failures": 0 } }),
+    );
     let start = Instant::now();
     for _ in 0..100 {
         assert_refused(&get(&portolan), 502, "EndpointReset");

@@ -60,7 +60,15 @@ impl Backend {
 
     /// Answers as the function does; an error closes the connection.
     pub fn answering(answer: impl Fn(&mut Exchange) -> io::Result<Then> + Send + Sync + 'static) -> Backend {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Backend::at("127.0.0.1:0".parse().unwrap(), answer)
+    }
+
+    /// The same at an address of the test's choice.
+    pub fn at(
+        address: SocketAddr,
+        answer: impl Fn(&mut Exchange) -> io::Result<Then> + Send + Sync + 'static,
+    ) -> Backend {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let answer = Arc::new(answer);

@@ -11,6 +11,7 @@ pub mod backend;
 pub mod clients;
 pub mod contained;
 pub mod container;
+pub mod dns;
 pub mod engine;
 pub mod frames;
 pub mod h2;

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::dns::Dns;
 use super::engine::{Engine, PORTOLAN};
 use super::http::{self, Answer, Failure};
 use super::wait::eventually;
@@ -48,6 +49,27 @@ impl Portolan {
 
     /// With flags and environment variables as well.
     pub fn spawn_with(settings: Value, flags: &[&str], environment: &[(&str, &str)]) -> Portolan {
+        Portolan::spawn_by(settings, |_| {
+            let mut command = Command::new(PORTOLAN);
+            command.envs(environment.iter().copied());
+            (command, flags.iter().map(|flag| flag.to_string()).collect())
+        })
+    }
+
+    /// Without an engine, and with names looked up there. `options` are further lines of its `resolv.conf`.
+    pub fn resolving(settings: Value, dns: &Dns, options: &str) -> Portolan {
+        let mut all = json!({ "providers": { "docker": "off" } });
+        lay_over(&mut all, settings);
+        let portolan = Portolan::spawn_by(all, |dir| {
+            let mut command = dns.resolving(dir, options);
+            command.arg(PORTOLAN);
+            (command, Vec::new())
+        });
+        portolan.wait_until_ready();
+        portolan
+    }
+
+    fn spawn_by(settings: Value, command: impl FnOnce(&Path) -> (Command, Vec<String>)) -> Portolan {
         let dir = tempfile::Builder::new().prefix("portolan-").tempdir().unwrap();
         let [http, https, plain, status, admin] =
             std::array::from_fn(|_| SocketAddr::from(([127, 0, 0, 1], port::free_port())));
@@ -66,7 +88,8 @@ impl Portolan {
         lay_over(&mut all, settings);
         write_settings(dir.path(), &all);
         let state = PathBuf::from(all["state_dir"].as_str().unwrap());
-        let process = run_in(dir.path(), flags, environment);
+        let (command, flags) = command(dir.path());
+        let process = run_in(dir.path(), command, &flags);
         Portolan { dir, state, process, http, https, plain, status, admin }
     }
 
@@ -172,6 +195,20 @@ impl Portolan {
 
     pub fn routes(&self) -> Vec<Value> {
         listed(&self.cli(&["routes", "-o", "json"]))
+    }
+
+    pub fn services(&self) -> Vec<Value> {
+        listed(&self.cli(&["services", "-o", "json"]))
+    }
+
+    /// What `portolan services` says of an endpoint, once `wanted` takes it.
+    pub fn endpoint(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        eventually(&format!("the endpoint {name}"), || {
+            let services = self.services();
+            let all = services.iter().flat_map(|service| service["endpoints"].as_array().unwrap());
+            let found = all.filter(|endpoint| endpoint["name"] == name).find(|endpoint| wanted(endpoint)).cloned();
+            found.ok_or(services)
+        })
     }
 
     /// The first problem that has `reason` (any, if empty) and in which every one of `words` occurs.
@@ -299,7 +336,7 @@ impl Portolan {
 
     /// Starts it again over the same settings and the same state, without flags and variables.
     pub fn again(&mut self) {
-        self.process = run_in(self.dir.path(), &[], &[]);
+        self.process = run_in(self.dir.path(), Command::new(PORTOLAN), &[]);
     }
 
     /// SIGTERM, and the exit code that an orderly end has.
@@ -321,12 +358,11 @@ impl Drop for Portolan {
     }
 }
 
-fn run_in(dir: &Path, flags: &[&str], environment: &[(&str, &str)]) -> Child {
+fn run_in(dir: &Path, mut command: Command, flags: &[String]) -> Child {
     let log = |name: &str| File::options().create(true).append(true).open(dir.join(name)).unwrap();
-    Command::new(PORTOLAN)
+    command
         .args(["run", "--config", "portolan.yaml"])
         .args(flags)
-        .envs(environment.iter().copied())
         .current_dir(dir)
         .stdin(Stdio::null())
         .stdout(log("stdout.log"))

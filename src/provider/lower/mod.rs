@@ -4,9 +4,10 @@
 //! Tree (one object) ──read::lenient──▶ RouteSpec ──lower──▶ Route + Diagnostics
 //! ```
 //! Nothing is dropped: a field that is wrong, reserved to the operator or not built yet denies the object that needs it
-//! and says so. Only `health` is passed over.
+//! and says so.
 
 mod certificate;
+mod health;
 mod middleware;
 mod mtls;
 mod narrow;
@@ -130,6 +131,7 @@ mod tests {
     use super::*;
     use crate::config::yaml;
     use crate::model::id::Provider;
+    use crate::model::service::Service;
 
     fn lowered(provider: Provider, text: &str) -> Snapshot {
         let tree = yaml::parse(&"f.yaml".into(), text).expect("valid YAML");
@@ -282,15 +284,6 @@ mod tests {
     }
 
     #[test]
-    fn only_health_is_passed_over() {
-        let text = "services: { s: { endpoints: ['http://10.0.0.1:80'], balance: random, health: {}, retry: {}, \
-                    timeouts: {}, sticky: {} } }";
-        let snapshot = lowered(Provider::File, text);
-        assert_eq!(snapshot.services[0].denied, None);
-        assert_eq!(reasons(&snapshot), [Reason::NotSupportedYet]);
-    }
-
-    #[test]
     fn an_endpoint_is_spoken_to_as_its_url_and_its_service_agree() {
         use crate::model::schema::Scheme;
         for (fields, expected) in [
@@ -368,15 +361,43 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_addresses() {
+    fn endpoints_are_addresses_or_names() {
         for (url, reason) in [
-            ("http://kuard:8080", Reason::NotSupportedYet),
             ("ftp://10.0.0.1", Reason::Invalid),
             ("10.0.0.1:80", Reason::Invalid),
             ("http://10.0.0.1/x", Reason::Invalid),
+            ("http://user@10.0.0.1", Reason::Invalid),
+            ("http://10.0.0.1:0", Reason::Invalid),
+            ("http://a..b", Reason::Invalid),
+            ("http://-a", Reason::Invalid),
+            ("http://10.0.0.256", Reason::Invalid),
         ] {
             assert_eq!(service::endpoint(url, None).expect_err(url).0, reason, "{url}");
         }
-        assert_eq!(service::endpoint("http://[::1]:8080", None).expect("valid").address.to_string(), "[::1]:8080");
+        for (url, expected) in [
+            ("http://[::1]:8080", "[::1]:8080"),
+            ("http://10.0.0.7", "10.0.0.7:80"),
+            ("http://Kuard:8080", "kuard:8080"),
+            ("http://my_app.internal.example./", "my_app.internal.example.:80"),
+            ("https://kuard", "kuard:443"),
+        ] {
+            let written = match service::endpoint(url, None).expect(url) {
+                service::Written::Address(endpoint) => endpoint.address.to_string(),
+                service::Written::Name(named) => format!("{}:{}", named.host, named.port),
+            };
+            assert_eq!(written, expected);
+        }
+    }
+
+    #[test]
+    fn a_name_is_an_endpoint_with_a_weight() {
+        let text = "services: { s: { endpoints: ['http://10.0.0.1:80', 'http://kuard:8080'], balance: weighted, \
+                    weights: { 'http://KUARD:8080': 3 } } }";
+        let snapshot = lowered(Provider::File, text);
+        assert_eq!(snapshot.findings, []);
+        let Service { endpoints, names, .. } = &snapshot.services[0];
+        assert_eq!((endpoints.len(), endpoints[0].weight), (1, 1));
+        assert_eq!((&*names[0].host, names[0].port, names[0].weight), ("kuard", 8080, 3));
+        assert_eq!(reasons(&lowered(Provider::Docker, text)), [Reason::OperatorOnly, Reason::Invalid]);
     }
 }

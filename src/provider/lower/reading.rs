@@ -58,12 +58,6 @@ impl<'f, T: DeserializeOwned + Default> Reading<'f, T> {
         self.deny(Diagnostic::error(self.id.clone(), Reason::NotSupportedYet, self.origin(field), detail).on(field));
     }
 
-    pub fn passed_over(&mut self, field: &str) {
-        let detail = format!("\"{field}\" is not built yet and is passed over");
-        let origin = self.origin(field);
-        self.faults.push(Diagnostic::warning(self.id.clone(), Reason::NotSupportedYet, origin, detail).on(field));
-    }
-
     pub fn is_broken(&self, field: &str) -> bool {
         self.broken.iter().any(|broken| broken == field)
     }

@@ -1,6 +1,6 @@
 //! Services: what any provider reads alike, and the endpoints that the operator writes as URLs.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use rustls_pki_types::ServerName;
@@ -9,7 +9,7 @@ use crate::config::tree::Tree;
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::id::{Kind, Name};
 use crate::model::schema::{Scheme, ServiceSpec, UpstreamTlsSpec};
-use crate::model::service::{Endpoint, Service, UpstreamTls};
+use crate::model::service::{Endpoint, NamedEndpoint, Service, UpstreamTls};
 
 use super::Author;
 use super::reading::{Reading, operator_only};
@@ -40,7 +40,8 @@ pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diag
         hash: _,
         weight: _,
         weights,
-        health,
+        health: _,
+        ejection: _,
         retry: _,
         timeouts: _,
         sticky: _,
@@ -55,9 +56,6 @@ pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diag
     if tls.is_some() && endpoints.is_none() && !scheme.unwrap_or_default().is_secure() {
         reading.invalid("tls", NOT_SECURE);
     }
-    if health.is_some() {
-        reading.passed_over("health");
-    }
     if weights.is_some() && !author.is_operator() {
         reading.invalid("weights", "\"weights\" is for endpoints that are written; a container has one, weight:");
     }
@@ -67,6 +65,7 @@ pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diag
         replica: author.replica.clone(),
         created: author.created,
         endpoints: Vec::new(),
+        names: Vec::new(),
         traffic,
         running: author.is_operator(),
         denied: reading.denied,
@@ -141,11 +140,12 @@ pub(super) fn written_endpoints(lowered: Lowered, tree: &Tree, findings: &mut Ve
     };
     for url in urls {
         match endpoint(url, spec.scheme) {
-            Ok(endpoint) if tls.is_some() && !endpoint.scheme.is_secure() => {
+            Ok(written) if tls.is_some() && !written.scheme().is_secure() => {
                 let detail = format!("{NOT_SECURE}; \"{url}\" is not one of them");
                 close(&mut service, "tls", Reason::Invalid, detail);
             }
-            Ok(endpoint) => service.endpoints.push(Endpoint { tls: tls.clone(), ..endpoint }),
+            Ok(Written::Address(endpoint)) => service.endpoints.push(Endpoint { tls: tls.clone(), ..endpoint }),
+            Ok(Written::Name(named)) => service.names.push(NamedEndpoint { tls: tls.clone(), ..named }),
             Err((reason, why)) => close(&mut service, "endpoints", reason, why),
         }
     }
@@ -153,13 +153,21 @@ pub(super) fn written_endpoints(lowered: Lowered, tree: &Tree, findings: &mut Ve
     service
 }
 
-/// Weights go by address: a URL may be spelt in more than one way.
+/// Weights go by address or name: a URL may be spelt in more than one way.
 fn weigh(spec: &ServiceSpec, service: &mut Service, tree: &Tree, findings: &mut Vec<Diagnostic>) {
     for (url, weight) in spec.weights.iter().flatten() {
-        let address = endpoint(url, spec.scheme).ok().map(|endpoint| endpoint.address);
-        let named = service.endpoints.iter_mut().filter(|endpoint| Some(endpoint.address) == address);
-        let count = named.map(|endpoint| endpoint.weight = *weight).count();
-        if count == 0 && service.denied.is_none() {
+        let weighed = match endpoint(url, spec.scheme) {
+            Ok(Written::Address(Endpoint { address, .. })) => {
+                let named = service.endpoints.iter_mut().filter(|endpoint| endpoint.address == address);
+                named.map(|endpoint| endpoint.weight = *weight).count()
+            }
+            Ok(Written::Name(NamedEndpoint { host, port, .. })) => {
+                let named = service.names.iter_mut().filter(|named| (&named.host, named.port) == (&host, port));
+                named.map(|named| named.weight = *weight).count()
+            }
+            Err(_) => 0,
+        };
+        if weighed == 0 && service.denied.is_none() {
             let origin = tree.field("weights").unwrap_or(tree).origin.clone();
             let detail = format!("\"{url}\" is none of the endpoints; weights name them as endpoints does");
             let diagnostic = Diagnostic::error(service.id.clone(), Reason::Invalid, origin, detail).on("weights");
@@ -169,9 +177,25 @@ fn weigh(spec: &ServiceSpec, service: &mut Service, tree: &Tree, findings: &mut 
     }
 }
 
+/// What a URL names.
+#[derive(Debug)]
+pub(super) enum Written {
+    Address(Endpoint),
+    Name(NamedEndpoint),
+}
+
+impl Written {
+    fn scheme(&self) -> Scheme {
+        match self {
+            Written::Address(endpoint) => endpoint.scheme,
+            Written::Name(named) => named.scheme,
+        }
+    }
+}
+
 /// `scheme` is the service's own word, which a URL may not contradict: `h2c` says more of `http://`, `h2` of `https://`.
-pub(super) fn endpoint(url: &str, scheme: Option<Scheme>) -> Result<Endpoint, (Reason, String)> {
-    let shape = "write it like http://10.0.0.7:8080";
+pub(super) fn endpoint(url: &str, scheme: Option<Scheme>) -> Result<Written, (Reason, String)> {
+    let shape = "write it like http://10.0.0.7:8080 or http://kuard:8080";
     let invalid = |why: &str| (Reason::Invalid, format!("\"{url}\" is no endpoint: {why}; {shape}"));
     let uri: http::Uri = url.parse().map_err(|_| invalid("it is not a URL"))?;
     let written = match uri.scheme_str() {
@@ -191,13 +215,35 @@ pub(super) fn endpoint(url: &str, scheme: Option<Scheme>) -> Result<Endpoint, (R
     if uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
         return Err(invalid("it has a path; a middleware changes paths"));
     }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(invalid("it has a user"));
+    }
     let host = uri.host().unwrap_or_default();
     let port = uri.port_u16().unwrap_or(if spoken.is_secure() { 443 } else { 80 });
-    match host.trim_matches(['[', ']']).parse() {
-        Ok(ip) => Ok(Endpoint { scheme: spoken, ..Endpoint::new(SocketAddr::new(ip, port), url) }),
-        Err(_) => {
-            let why = format!("\"{url}\": endpoints by DNS name are not built yet; write the address");
-            Err((Reason::NotSupportedYet, why))
-        }
+    if port == 0 {
+        return Err(invalid("0 is no port"));
     }
+    if let Ok(ip) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        let endpoint = Endpoint::new(SocketAddr::new(ip, port), url);
+        return Ok(Written::Address(Endpoint { scheme: spoken, ..endpoint }));
+    }
+    if !is_name(host) {
+        return Err(invalid("its host is neither an address nor a name"));
+    }
+    let host = host.to_ascii_lowercase().into();
+    Ok(Written::Name(NamedEndpoint { host, port, weight: 1, url: url.into(), scheme: spoken, tls: None }))
+}
+
+/// Labels of letters, digits, `-` and `_` (engines' own names have it), and a dot at the end where it is meant as it
+/// stands (RFC 1035 §2.3.1). A last label of digits alone is an address that was misspelt.
+fn is_name(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last = host.rsplit('.').next().unwrap_or_default();
+    host.len() <= 253 && host.split('.').all(label) && !last.bytes().all(|b| b.is_ascii_digit())
 }

@@ -18,6 +18,8 @@ pub(super) fn traffic(reading: &mut Reading<'_, ServiceSpec>, spec: &ServiceSpec
         sticky: spec.sticky.as_ref().and_then(|sticky| self::sticky(reading, sticky)),
         retry: spec.retry.as_ref().map(|retry| self::retry(reading, retry)).unwrap_or_default(),
         timeouts: spec.timeouts.as_ref().map(|timeouts| self::timeouts(reading, timeouts)).unwrap_or_default(),
+        health: spec.health.as_ref().and_then(|health| super::health::health(reading, health)),
+        ejection: spec.ejection.as_ref().map(|spec| super::health::ejection(reading, spec)).unwrap_or_default(),
     }
 }
 

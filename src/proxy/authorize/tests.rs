@@ -262,6 +262,7 @@ fn table(world: &World, number: u64, before: &Table) -> Arc<Table> {
         default_certificate: None,
         default_issuers: &[],
         sticky_key: &StickyKey([0; 32]),
+        verdicts: &BTreeMap::new(),
     };
     compile(&desired, materials, before).expect("compiles").table
 }

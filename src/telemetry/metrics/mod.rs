@@ -25,6 +25,7 @@ use prometheus::{
 
 use super::AccessLog;
 use crate::model::Diagnostic;
+use crate::model::health::Verdicts;
 use crate::model::snapshot::ProviderReport;
 
 pub use prometheus::TEXT_FORMAT as CONTENT_TYPE;
@@ -55,6 +56,9 @@ pub struct Metrics {
     compile_duration: Histogram,
     providers: Listing,
     problems: Listing,
+    endpoints_out: Listing,
+    health_checks: IntCounterVec,
+    ejections: IntCounter,
     certificates: Listing,
     access_log_dropped: IntCounter,
     access_log: OnceLock<AccessLog>,
@@ -140,6 +144,16 @@ impl Metrics {
                 "1 for the state that a provider is in.",
                 ["provider", "state"],
             )?,
+            endpoints_out: listing(
+                "portolan_endpoints_out",
+                "Endpoints that get no request because of a check or an ejection.",
+                ["service", "state"],
+            )?,
+            health_checks: counters("portolan_health_checks_total", "Health checks of endpoints.", &["result"])?,
+            ejections: in_registry(
+                &all,
+                IntCounter::new("portolan_ejections_total", "Endpoints left out because they failed requests.")?,
+            )?,
             problems: listing("portolan_object_problems", "Findings in force.", ["provider", "reason"])?,
             certificates: listing(
                 "portolan_certificate_expiry_timestamp_seconds",
@@ -192,6 +206,25 @@ impl Metrics {
             *counts.entry([finding.subject.provider.to_string(), finding.reason.to_string()]).or_insert(0) += 1;
         }
         self.problems.show(counts);
+    }
+
+    /// All that is known.
+    pub fn set_endpoints_out(&self, verdicts: &Verdicts) {
+        let mut counts = BTreeMap::new();
+        for (service, of) in verdicts {
+            for verdict in of.values().filter(|verdict| !verdict.open) {
+                *counts.entry([service.to_string(), verdict.state.as_str().into()]).or_insert(0) += 1;
+            }
+        }
+        self.endpoints_out.show(counts);
+    }
+
+    pub fn health_check(&self, passed: bool) {
+        self.health_checks.with_label_values(&[if passed { "passed" } else { "failed" }]).inc();
+    }
+
+    pub fn ejection(&self) {
+        self.ejections.inc();
     }
 
     /// All that are in use: name, issuer, end.
