@@ -19,7 +19,6 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use jiff::Timestamp;
 
 use crate::middleware::{Asked, Flow, Middleware, RequestHead, ResponseHead};
 use crate::table::{RequestView, TableListener};
@@ -34,8 +33,10 @@ use super::fields;
 use super::forward::{Forwarded, forward};
 use super::forwarded::strip_hop_by_hop;
 use super::framing::{self, AfterAnswer};
+use super::held::Held;
 use super::hops::{self, Onward};
 use super::limits::within;
+use super::misdirected;
 use super::target::Target;
 use super::trailers::{self, Passing, TrailerGate};
 use super::tunnel::{Far, Tunnel};
@@ -113,14 +114,15 @@ async fn serve(
     let wish = upgrade::wish(head, body.is_end_stream())?;
     fields::underscores(&mut head.headers, listener.listener.underscore_headers, &worker.metrics)?;
     let target = Target::of(head)?;
-    misdirected(connection, listener, &target)?;
+    misdirected::check(connection.tls.as_ref(), listener, &target.host)?;
     let route = lookup(connection, &generation, listener, &target, head)?;
-    // An upload may take hours: whatever comes of it, no table waits for it.
-    drop(generation);
     exchange.route = Some(route.clone());
+    let permit = authorize(&route.entry, connection.tls.as_ref())
+        .map_err(|error| misdirected::anew(connection.tls.as_ref(), listener, &target.host, error))?;
+    // An upload may take hours: whatever comes of it, no table waits for it.
+    let of = generation.table.generation;
+    drop(generation);
     let client = || connection.vouched.client(&head.headers);
-    let permit = authorize(&route.entry, connection.tls.as_ref(), Timestamp::now)
-        .map_err(|error| anew(connection, listener, &target, error))?;
     exchange.identity = permit.identity().cloned();
     if onward == Onward::Final {
         return Err(Answer::Received);
@@ -166,6 +168,10 @@ async fn serve(
     let (mut parts, inner, mut lent, cookie) = send(destination, connection, request, exchange, takes_trailers).await?;
     lent.after = framing::check_response(parts.status, &mut parts.headers)?;
     exchange.upstream_duration = Some(exchange.elapsed().saturating_sub(before));
+    if worker.generation().table.generation != of {
+        // The answer was long in coming, and who asked for it may not be somebody to have it any more.
+        Held::ask(connection, &route.entry)?;
+    }
     let agreed = agreed(&parts, offer.as_ref())?;
     if let (Some(wish), None) = (&wish, &agreed) {
         wish.declined(parts.status)?;
@@ -225,31 +231,6 @@ fn on_request(middlewares: &[Middleware], head: &mut RequestHead<'_>) -> Result<
         }
     }
     Ok(())
-}
-
-/// The name of the handshake and the name of the request must lead to the same client-auth key (RFC 9110 §15.5.20).
-fn misdirected(connection: &Connection, listener: &TableListener, target: &Target<'_>) -> Result<(), ProxyError> {
-    let Some(tls) = &connection.tls else { return Ok(()) };
-    let detail = if !listener.agree(Some(&tls.name), &target.host) {
-        format!("{} stands under another client-certificate policy than {}", target.host, tls.name)
-    } else if Some(tls.version) < listener.scope(Some(&target.host)).keyed.key.min_version {
-        format!("{} asks for a later version of TLS than the connection's", target.host)
-    } else {
-        return Ok(());
-    };
-    Err(ProxyError::new(ErrorKind::Misdirected, detail))
-}
-
-/// A client that was never asked for a certificate, because nobody wanted one when it came, could show one on another
-/// connection: that is what it is told.
-fn anew(connection: &Connection, listener: &TableListener, target: &Target<'_>, error: ProxyError) -> ProxyError {
-    let asked_since = error.kind == ErrorKind::CertificateRequired
-        && connection.tls.as_ref().is_some_and(|tls| !tls.keyed.asks())
-        && listener.scope(Some(&target.host)).keyed.asks();
-    match asked_since {
-        true => ProxyError { kind: ErrorKind::Misdirected, ..error },
-        false => error,
-    }
 }
 
 fn lookup(

@@ -27,6 +27,7 @@ mod held;
 mod hops;
 mod limits;
 mod manners;
+mod misdirected;
 mod opening;
 mod pipe;
 mod pool;

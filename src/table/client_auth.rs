@@ -84,6 +84,11 @@ impl ClientAuth {
 }
 
 impl ClientAuthKey {
+    #[cfg(test)]
+    pub(super) fn testing(content: ContentKey) -> ClientAuthKey {
+        ClientAuthKey { policies: BTreeSet::from([content]), refuses: false }
+    }
+
     pub fn asks(&self) -> bool {
         !self.policies.is_empty()
     }

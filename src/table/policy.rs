@@ -270,6 +270,10 @@ impl ClientTrust {
         for certificate in certificates {
             let der = certificate.der();
             until = until.min(not_after(&der)?);
+            // The library counts whole seconds.
+            if until < now {
+                return Err(Unverified::Expired);
+            }
             for (list, stale) in self.lists.iter().filter(|(list, _)| *list.issuer == *certificate.issuer()) {
                 match stale {
                     StaleList::Accept => {}

@@ -201,3 +201,51 @@ impl TlsIndex {
         Arc::ptr_eq(named, asked) || named.key == asked.key
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::content::ContentKey;
+
+    /// A scope under a key of its own.
+    fn scope(of: &str) -> TlsScope {
+        let mut keyed = TlsKeyed::new(ClientAuth::default(), None).expect("a config");
+        keyed.key.clients = ClientAuthKey::testing(ContentKey::of([of]));
+        TlsScope { keyed: Arc::new(keyed), certificate: CertificateSource::None }
+    }
+
+    /// The matrix of misdirected requests of the Gateway API's conformance: four listeners on one port, by host name.
+    #[test]
+    fn names_and_hosts_are_resolved_apart_and_must_meet() {
+        let mut index = TlsIndex::new(scope("none"));
+        for host in ["second-example.org", "*.wildcard.org", "fourth-example.wildcard.org"] {
+            index.insert(&host.parse().expect(host), scope(host));
+        }
+        let (second, third, fith, fourth) = (
+            "second-example.org",
+            "third-example.wildcard.org",
+            "fith-example.wildcard.org",
+            "fourth-example.wildcard.org",
+        );
+        for (name, host, meet) in [
+            ("example.org", "example.org", true),
+            ("example.org", second, false),
+            ("example.org", "unknown.org", true),
+            (second, second, true),
+            (second, "example.org", false),
+            (second, "unknown.org", false),
+            (third, third, true),
+            (third, fith, true),
+            (third, fourth, false),
+            (third, second, false),
+            (third, "unknown.org", false),
+            (fourth, fourth, true),
+            (fourth, fith, false),
+            ("unknown.org", "example.org", true),
+            ("unknown.org", "unknown.org", true),
+        ] {
+            assert_eq!(index.agree(Some(name), host), meet, "{name} {host}");
+        }
+        assert!(!index.agree(None, second) && index.agree(None, "example.org"), "who names nobody is nobody's");
+    }
+}

@@ -13,6 +13,7 @@ mod limits;
 mod listeners;
 mod matching;
 mod middlewares;
+mod mtls;
 mod paths;
 mod raw;
 mod raw_h1;

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -50,7 +52,13 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn of(portolan: &super::portolan::Portolan) -> Proxy {
-        let tls = |alpn: &[u8]| connector(&portolan.root(), alpn);
+        let tls = |alpn: &[u8]| connector(&portolan.root(), alpn, None);
+        Proxy { plain: portolan.plain, https: portolan.https, tls: tls(b"http/1.1"), tls_h2: tls(b"h2") }
+    }
+
+    /// Its clients show this certificate.
+    pub fn showing(portolan: &super::portolan::Portolan, pair: &super::pki::Pair) -> Proxy {
+        let tls = |alpn: &[u8]| connector(&portolan.root(), alpn, Some(pair));
         Proxy { plain: portolan.plain, https: portolan.https, tls: tls(b"http/1.1"), tls_h2: tls(b"h2") }
     }
 
@@ -97,16 +105,18 @@ impl Proxy {
 
 /// An extended CONNECT for a WebSocket (RFC 8441).
 async fn connect(stream: Box<dyn Duplex>, uri: &str) -> Response<hyper::body::Incoming> {
-    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+    let (mut sender, mut connection) = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(1 << 16)
         .handshake(TokioIo::new(stream))
         .await
         .unwrap();
-    tokio::spawn(connection);
     // Nobody may ask for it before the server has said that it knows it.
-    while !sender.is_extended_connect_protocol_enabled() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let known = std::future::poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+        Poll::Pending if !connection.is_extended_connect_protocol_enabled() => Poll::Pending,
+        _ => Poll::Ready(()),
+    });
+    tokio::time::timeout(Duration::from_secs(20), known).await.expect("SETTINGS_ENABLE_CONNECT_PROTOCOL");
+    tokio::spawn(connection);
     let request = Request::connect(uri)
         .extension(Protocol::from_static("websocket"))
         .header("sec-websocket-version", "13")
@@ -125,7 +135,7 @@ fn unlimited() -> Option<WebSocketConfig> {
     Some(WebSocketConfig::default().max_message_size(None).max_frame_size(None))
 }
 
-fn connector(root: &Path, alpn: &[u8]) -> TlsConnector {
+fn connector(root: &Path, alpn: &[u8], showing: Option<&super::pki::Pair>) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(root).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
@@ -136,6 +146,9 @@ fn connector(root: &Path, alpn: &[u8]) -> TlsConnector {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    if let Some(pair) = showing {
+        config.client_auth_cert_resolver = super::tls::shown(&pair.cert_file, &pair.key_file);
+    }
     config.alpn_protocols = vec![alpn.to_vec()];
     Arc::new(config).into()
 }
