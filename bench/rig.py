@@ -21,7 +21,7 @@ HOST = "bench.localhost"
 BODY = "A fixed answer of one hundred bytes, so that what is measured is the proxy and not the payload. 0123\n"
 DEBIAN_PACKAGES = {
     "nginx": "nginx", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client",
-    "openssl": "openssl", "taskset": "util-linux",
+    "ab": "apache2-utils", "openssl": "openssl", "taskset": "util-linux",
 }
 
 # --- configurations -------------------------------------------------------------------------------
@@ -226,6 +226,17 @@ def run_wrk(core, url, connections, options, seconds, arguments=()):
             "requests_per_second": float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)),
             "p50_us": microseconds(latency["50"]), "p99_us": microseconds(latency["99"]),
             "failures": sum(sum(numbers(part)) for parts in bad for part in parts)}
+
+
+def run_ab(core, url, connections, options, seconds):
+    """Without -k every request has a connection of its own."""
+    out = run_tool(core, ["ab", "-q", "-l", f"-c{connections}", f"-t{seconds}", "-n10000000", *options, url], seconds)
+    figure = lambda name: float(re.search(rf"^{name}:?\s+([\d.]+)", out, re.M).group(1))
+    bad = re.search(r"^Non-2xx responses:\s+(\d+)", out, re.M)
+    requests = int(figure("Complete requests"))
+    return {"requests": requests, "requests_per_second": figure("Requests per second"),
+            "p50_us": figure(r"\s+50%") * 1e3, "p99_us": figure(r"\s+99%") * 1e3,
+            "failures": int(figure("Failed requests")) + (int(bad.group(1)) if bad else 0)}
 
 
 def requests_seen_by(backend):

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::model::schema::Scheme;
 use crate::model::{Denial, Diagnostic, ObjectId, Phase, Reason, Severity};
 use crate::reconcile::{Action, Claim, Desired, DesiredRoute, ServiceFacts};
 
@@ -65,6 +66,7 @@ pub struct ServiceReport {
 pub struct EndpointReport {
     pub address: String,
     pub name: Arc<str>,
+    pub scheme: Scheme,
     pub state: EndpointState,
     pub weight: u32,
 }
@@ -138,6 +140,7 @@ pub fn services(desired: &Desired) -> Vec<ServiceReport> {
             .iter()
             .map(|endpoint| EndpointReport {
                 address: endpoint.address.to_string(),
+                scheme: endpoint.scheme,
                 name: endpoint.name.clone(),
                 state: endpoint.phase.into(),
                 weight: endpoint.weight,
@@ -246,6 +249,7 @@ mod tests {
         let service = ServiceFacts {
             origin: Origin::Default,
             endpoints: endpoints.iter().map(|address| Endpoint::new(address.parse().unwrap(), "shop-web-1")).collect(),
+            trusted: Default::default(),
             traffic: Default::default(),
             absent: endpoints.is_empty().then(|| Denial::new(Reason::NoNetwork, "no network is shared")),
         };

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use futures_util::future::Either;
 use http::{Request, Response, StatusCode};
-use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -89,8 +88,8 @@ pub enum Departure {
     Move,
     /// It cannot be tried again, or there is nobody to try it with: it has a few seconds to be answered all the same.
     Bear,
-    /// The service itself is gone from the configuration, which is no word on the endpoint: what is under way is
-    /// finished.
+    /// The service itself is gone from the configuration, or its terms are others now, which is no word on the endpoint:
+    /// what is under way is finished.
     Finish,
 }
 
@@ -165,7 +164,7 @@ async fn send(
     slot: &Rc<Slot>,
     mut connection: Connected,
     kept: bool,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     limits: &Limits<'_>,
     departure: &impl Fn(Sent) -> Departure,
 ) -> Outcome {
@@ -179,8 +178,7 @@ async fn send(
             (Either::Left(exclusive.sender.try_send_request(request)), again)
         }
         Connected::H2(place) => {
-            let again = Again::Kept(copy(&request));
-            let mut request = request;
+            let again = Again::Kept(Some(copy(&mut request)));
             websocket = Connect::of(&mut request, limits.switches);
             if websocket.is_some() && !place.connection().takes_extended_connect() {
                 let why = format!("{address}: it speaks HTTP/2 without WebSockets (RFC 8441)");
@@ -282,7 +280,7 @@ impl Again {
     fn request(&mut self) -> Option<Request<RequestBody>> {
         match self {
             Again::Traced { trace, .. } => trace.request(),
-            Again::Kept(request) => request.take(),
+            Again::Kept(request) => request.take().filter(|request| request.body().is_whole()),
         }
     }
 
@@ -296,16 +294,13 @@ impl Again {
     }
 }
 
-/// The same request, where it has no body.
-fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !request.body().is_end_stream() {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::empty());
+/// The same request once more.
+fn copy(request: &mut Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(request.body_mut().keep());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    copy
 }
 
 /// The endpoint says that it has done nothing: the stream is refused, or above the last one that it takes before it

@@ -17,23 +17,30 @@ use super::expectation::{Gate, Unasked};
 use super::framing::AfterAnswer;
 use super::held::Hold;
 use super::pool::{InFlight, Slot};
+use super::replay::Kept;
 use super::trailers::{Passing, TrailerGate};
 use super::upload::{Pace, Upload};
 use super::worker::LiveRoute;
 
 /// What goes to an endpoint. Most requests have none and allocate nothing for it.
 #[derive(Debug)]
-pub struct RequestBody(Option<Box<Coming>>);
+pub enum RequestBody {
+    None,
+    Coming(Box<Coming>),
+    /// To be sent once more where an endpoint refuses it.
+    Kept(Kept),
+}
 
 /// A body as its client sends it.
 #[derive(Debug)]
-struct Coming {
+pub struct Coming {
     inner: Incoming,
     ended: bool,
     most: Option<u64>,
     pace: Option<Pace>,
     trailers: TrailerGate,
     upload: Rc<Upload>,
+    settled: bool,
     /// Before an endpoint has said that it wants it.
     gate: Option<Gate>,
     /// Whose request it is, once that is known, and its place among what is under way, once it is waited for.
@@ -45,7 +52,10 @@ struct Coming {
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     #[error("the request's body broke off or was none: {0}")]
-    Client(hyper::Error),
+    Client(#[source] hyper::Error),
+    /// It goes to another endpoint.
+    #[error("the request was moved")]
+    Moved,
     #[error("the body is larger than the listener takes")]
     TooLarge,
     #[error("the body comes too slowly")]
@@ -64,25 +74,26 @@ impl RequestBody {
             upload.over(true);
             return RequestBody::empty();
         }
-        RequestBody(Some(Box::new(Coming {
+        RequestBody::Coming(Box::new(Coming {
             inner,
             ended: false,
             most: limits.body.map(|size| size.0),
             pace: limits.body_rate.map(|rate| Pace::new(rate.0, timeouts.body.0)),
             trailers: TrailerGate::new(Passing::None, worker),
             upload,
+            settled: false,
             gate: None,
             held: None,
             hold: None,
-        })))
+        }))
     }
 
     pub fn empty() -> RequestBody {
-        RequestBody(None)
+        RequestBody::None
     }
 
     pub fn passing(mut self, passing: Passing) -> RequestBody {
-        if let Some(coming) = &mut self.0 {
+        if let RequestBody::Coming(coming) = &mut self {
             coming.trailers.passing = passing;
         }
         self
@@ -90,7 +101,7 @@ impl RequestBody {
 
     /// It waits until the endpoint asks for it.
     pub fn gated(mut self, gate: Gate) -> RequestBody {
-        if let Some(coming) = &mut self.0 {
+        if let RequestBody::Coming(coming) = &mut self {
             coming.gate = Some(gate);
         }
         self
@@ -98,7 +109,7 @@ impl RequestBody {
 
     /// It ends where its route does not let it go on.
     pub fn held(mut self, connection: &Rc<Connection>, route: &Rc<LiveRoute>) -> RequestBody {
-        if let Some(coming) = &mut self.0 {
+        if let RequestBody::Coming(coming) = &mut self {
             coming.held = Some((connection.clone(), route.clone()));
         }
         self
@@ -106,12 +117,30 @@ impl RequestBody {
 
     /// It goes to an h2 endpoint, whatever it was meant for before.
     pub fn passing_in_h2(&mut self) {
-        if let Some(coming) = &mut self.0 {
-            coming.trailers.passing = Passing::Unforged;
-            // Nobody can be heard to ask for it.
-            if let Some(gate) = coming.gate.take() {
-                gate.open();
-            }
+        match self {
+            RequestBody::None => {}
+            RequestBody::Coming(coming) => coming.pass_in_h2(),
+            RequestBody::Kept(kept) => kept.pass_in_h2(),
+        }
+    }
+
+    /// The same body for another try. It is nobody's but this one's until it is asked for: [`RequestBody::is_whole`].
+    pub fn keep(&mut self) -> RequestBody {
+        *self = match std::mem::replace(self, RequestBody::None) {
+            RequestBody::Coming(coming) => RequestBody::Kept(Kept::new(coming)),
+            other => other,
+        };
+        match self {
+            RequestBody::Kept(kept) => RequestBody::Kept(kept.next_holder()),
+            _ => RequestBody::None,
+        }
+    }
+
+    /// Takes it over from its beginning, if that is still there.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            RequestBody::Kept(kept) => kept.take(),
+            _ => true,
         }
     }
 }
@@ -121,23 +150,56 @@ impl Body for RequestBody {
     type Error = UploadError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        match &mut self.0 {
-            Some(coming) => coming.poll_frame(cx),
-            None => Poll::Ready(None),
+        match &mut *self {
+            RequestBody::None => Poll::Ready(None),
+            RequestBody::Coming(coming) => coming.poll_frame(cx),
+            RequestBody::Kept(kept) => Pin::new(kept).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|coming| coming.inner.is_end_stream())
+        match self {
+            RequestBody::None => true,
+            RequestBody::Coming(coming) => coming.is_end_stream(),
+            RequestBody::Kept(kept) => kept.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or(SizeHint::with_exact(0), |coming| coming.inner.size_hint())
+        match self {
+            RequestBody::None => SizeHint::with_exact(0),
+            RequestBody::Coming(coming) => coming.size_hint(),
+            RequestBody::Kept(kept) => kept.size_hint(),
+        }
     }
 }
 
 impl Coming {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+    pub fn pass_in_h2(&mut self) {
+        self.trailers.passing = Passing::Unforged;
+        // Nobody can be heard to ask for it.
+        if let Some(gate) = self.gate.take() {
+            gate.open();
+        }
+    }
+
+    pub fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    pub fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+
+    /// To be asked by whoever keeps a body longer than it is read: the time for an answer begins with its end.
+    pub fn settle(&mut self) {
+        if !self.settled && (self.ended || self.inner.is_end_stream()) {
+            self.settled = true;
+            self.upload.over(true);
+        }
+    }
+
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let open = match &mut self.gate {
             Some(gate) => gate.poll_open(cx),
             None => Poll::Ready(Ok(())),
@@ -206,7 +268,9 @@ impl Coming {
 
 impl Drop for Coming {
     fn drop(&mut self) {
-        self.upload.over(self.ended || self.inner.is_end_stream());
+        if !self.settled {
+            self.upload.over(self.ended || self.inner.is_end_stream());
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use super::body::BodyError;
 use super::connection::Connection;
 use super::error::ErrorKind;
 use super::expectation::Expectation;
+use super::grpc;
 use super::handshake::TlsFacts;
 use super::held::Hold;
 use super::pool::Slot;
@@ -33,6 +34,8 @@ pub struct Exchange {
     host: Option<http::HeaderValue>,
     user_agent: Option<http::HeaderValue>,
     referer: Option<http::HeaderValue>,
+    /// A gRPC client waits for the answer.
+    pub grpc: bool,
     pub upload: Rc<Upload>,
     pub response_bytes: u64,
     pub status: StatusCode,
@@ -67,6 +70,7 @@ impl Exchange {
             host: keep(http::header::HOST),
             user_agent: keep(http::header::USER_AGENT),
             referer: keep(http::header::REFERER),
+            grpc: grpc::is_asked(&head.method, &head.headers),
             upload: Rc::new(Upload::begin(&connection.activity)),
             response_bytes: 0,
             status: StatusCode::OK,

@@ -84,7 +84,7 @@ pub async fn forward(
             let again = tries < most(sent) && (repeatable || sent == Sent::Nothing);
             match again && elsewhere(upstream, worker, &slot, &failed) {
                 true => Departure::Move,
-                false if worker.generation().table.upstream(&upstream.services).is_none() => Departure::Finish,
+                false if is_other_terms(upstream, worker, &slot) => Departure::Finish,
                 false => Departure::Bear,
             }
         };
@@ -148,6 +148,12 @@ fn elsewhere(upstream: &Upstream, worker: &Worker, slot: &Slot, failed: &[u64]) 
             && !failed.contains(&endpoint.id)
             && generation.table.endpoints.phase(endpoint.id) == Some(Phase::Ready)
     })
+}
+
+/// The service is gone, or the endpoint is spoken to under other terms from now on: neither says that it has left.
+fn is_other_terms(upstream: &Upstream, worker: &Worker, slot: &Slot) -> bool {
+    let table = &worker.generation().table;
+    table.upstream(&upstream.services).is_none() || table.endpoints.has(slot.endpoint.address, &slot.endpoint.name)
 }
 
 /// Without a body, and where twice is as once (RFC 9110 §9.2.2).

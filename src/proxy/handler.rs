@@ -42,6 +42,7 @@ use super::trailers::{self, Passing, TrailerGate};
 use super::tunnel::{Far, Tunnel};
 use super::upgrade::{self, Offer};
 use super::worker::{Generation, LiveRoute};
+use super::grpc;
 
 const PORTOLAN_REASON: HeaderName = HeaderName::from_static("portolan-reason");
 
@@ -334,6 +335,7 @@ async fn send(
 
 /// Portolan's own answer, with its reason.
 fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
+    let received = matches!(answer, Answer::Received);
     let (status, mut headers, content) = match answer {
         Answer::Refuse(error) => {
             let ProxyError { kind, detail } = error;
@@ -378,6 +380,13 @@ fn compose(connection: &Connection, answer: Answer, mut exchange: Box<Exchange>)
             }
             (status, headers, Bytes::new())
         }
+    };
+    let (status, content) = match exchange.grpc && !received {
+        true => {
+            let reason = exchange.reason.filter(|_| headers.contains_key(PORTOLAN_REASON));
+            (grpc::shape(status, reason, &mut headers), Bytes::new())
+        }
+        false => (status, content),
     };
     exchange.status = status;
     if !content.is_empty() {

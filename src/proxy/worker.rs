@@ -1,13 +1,12 @@
 //! What the connections of one worker share: the table as it uses it, its pool, its counters. Nothing of it is shared
 //! with another thread.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use http::HeaderValue;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::Notify;
 
 use crate::table::live::TableReader;
@@ -50,14 +49,15 @@ impl std::fmt::Debug for Worker {
 /// One table as this worker uses it. A request holds the same one from match to forward.
 pub struct Generation {
     pub table: Arc<Table>,
-    routes: RefCell<HashMap<RouteIndex, Rc<LiveRoute>, RandomState>>,
+    /// By index: one line of memory a route, where a hash would take several to find it.
+    routes: Box<[OnceCell<Rc<LiveRoute>>]>,
 }
 
 /// A route in use by this worker: what a stream keeps when its table is gone.
 pub struct LiveRoute {
     pub entry: Arc<RouteEntry>,
     /// Of each share, or of the denial.
-    cells: Box<[Rc<RouteCells>]>,
+    cells: SmallVec<[RouteCells; 1]>,
 }
 
 impl std::fmt::Debug for LiveRoute {
@@ -73,15 +73,19 @@ impl LiveRoute {
 }
 
 impl Generation {
+    fn of(table: Arc<Table>) -> Rc<Generation> {
+        let routes = table.routes().iter().map(|_| OnceCell::new()).collect();
+        Rc::new(Generation { table, routes })
+    }
+
     pub fn route(&self, index: RouteIndex, metrics: &MetricsLane) -> Rc<LiveRoute> {
-        let mut routes = self.routes.borrow_mut();
-        let live = routes.entry(index).or_insert_with(|| {
+        let live = self.routes[index.position()].get_or_init(|| {
             let entry = self.table.route(index).clone();
             let cells = match &entry.action {
                 RouteAction::Forward(backend) => {
                     backend.upstreams().map(|upstream| metrics.route(&entry.label, &upstream.label)).collect()
                 }
-                RouteAction::Deny(_) => [metrics.route(&entry.label, "")].into(),
+                RouteAction::Deny(_) => smallvec![metrics.route(&entry.label, "")],
             };
             Rc::new(LiveRoute { entry, cells })
         });
@@ -107,7 +111,7 @@ impl Worker {
             manners,
             admission,
             reader: RefCell::new(live.reader()),
-            generation: RefCell::new(Rc::new(Generation { table: live.load(), routes: RefCell::default() })),
+            generation: RefCell::new(Generation::of(live.load())),
             open: Cell::new(0),
             quiet: Notify::new(),
         })
@@ -129,7 +133,7 @@ impl Worker {
         let mut generation = self.generation.borrow_mut();
         if !Arc::ptr_eq(&generation.table, table) {
             self.pool.compare(table);
-            *generation = Rc::new(Generation { table: table.clone(), routes: RefCell::default() });
+            *generation = Generation::of(table.clone());
             // Reads nothing of what is borrowed here.
             self.held.review(table);
         }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::model::certificate::Certificate;
 use crate::model::diagnostic::{Denial, Origin};
 use crate::model::host::HostPattern;
-use crate::model::id::{Name, ObjectId, Source};
+use crate::model::id::{Name, NameRef, ObjectId, Source};
 use crate::model::listener::Listener;
 use crate::model::middleware::MiddlewareKind;
 use crate::model::mtls::{ClientRules, Revocation, TrustBundle};
@@ -93,6 +93,8 @@ impl Claim {
 pub struct ServiceFacts {
     pub origin: Origin,
     pub endpoints: Vec<Endpoint>,
+    /// What the bundles are that its endpoints' certificates are checked against.
+    pub trusted: BTreeMap<NameRef, ObjectId>,
     pub traffic: Traffic,
     pub absent: Option<Denial>,
 }
@@ -135,7 +137,17 @@ pub(super) fn assemble(
     held: BTreeMap<HostPattern, Held>,
     default_issuers: &[Name],
 ) -> Desired {
-    let Resolved { listeners, routes, services, middlewares, certificates, policies, bundles, revocations } = resolved;
+    let Resolved {
+        listeners,
+        routes,
+        services,
+        middlewares,
+        certificates,
+        policies,
+        bundles,
+        mut trusted,
+        revocations,
+    } = resolved;
     let mut claims: BTreeMap<usize, Vec<Claim>> = BTreeMap::new();
     let mut part_of: BTreeMap<usize, BTreeSet<ObjectId>> = BTreeMap::new();
     for United { listener, matched, leader, joined, shares, owners: _ } in units {
@@ -158,7 +170,8 @@ pub(super) fn assemble(
             .into_iter()
             .map(|(id, service)| {
                 let Service { origin, endpoints, traffic, absent, .. } = service;
-                (id, ServiceFacts { origin, endpoints, traffic, absent })
+                let trusted = trusted.remove(&id).unwrap_or_default();
+                (id, ServiceFacts { origin, endpoints, trusted, traffic, absent })
             })
             .collect(),
         middlewares: middlewares

@@ -19,6 +19,7 @@ pub mod precedence;
 mod resolve;
 mod shadow;
 mod stranger;
+mod trust;
 #[cfg(test)]
 pub use golden::all_snapshots as golden_snapshots;
 pub use shadow::standing_rank;

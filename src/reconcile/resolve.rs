@@ -13,6 +13,7 @@ use crate::model::service::Service;
 
 use super::gather::Gathered;
 use super::policy::{self, ResolvedPolicy};
+use super::trust::{self, Trusted};
 
 /// Everything by id, and routes whose references are ids.
 pub(super) struct Resolved {
@@ -23,6 +24,7 @@ pub(super) struct Resolved {
     pub certificates: BTreeMap<ObjectId, Certificate>,
     pub policies: BTreeMap<ObjectId, ResolvedPolicy>,
     pub bundles: BTreeMap<ObjectId, TrustBundle>,
+    pub trusted: Trusted,
     pub revocations: BTreeMap<ObjectId, Revocation>,
 }
 
@@ -44,7 +46,9 @@ impl ResolvedRoute {
 }
 
 pub(super) fn resolve(gathered: Gathered, findings: &mut Vec<Diagnostic>) -> Resolved {
-    let Gathered { listeners, routes, services, middlewares, certificates, policies, bundles, revocations } = gathered;
+    let Gathered { listeners, routes, mut services, middlewares, certificates, policies, bundles, revocations } =
+        gathered;
+    let trusted = trust::resolve(&mut services, &bundles, findings);
     let policies: BTreeMap<ObjectId, ResolvedPolicy> = policies
         .into_iter()
         .map(|(id, policy)| (id, policy::resolve(policy, &bundles, &revocations, findings)))
@@ -57,6 +61,7 @@ pub(super) fn resolve(gathered: Gathered, findings: &mut Vec<Diagnostic>) -> Res
         certificates,
         policies,
         bundles,
+        trusted,
         revocations,
     };
     outnamed(&resolved.middlewares, |m| &m.origin, findings);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::HeaderMap;
+use smallvec::SmallVec;
 
 use super::balance::Spread;
 use super::upstream::{Affinity, Upstream};
@@ -12,8 +13,8 @@ use super::upstream::{Affinity, Upstream};
 /// At least one share.
 #[derive(Debug)]
 pub struct Backend {
-    shares: Vec<(Arc<Upstream>, u32)>,
-    split: Option<Split>,
+    shares: SmallVec<[(Arc<Upstream>, u32); 1]>,
+    split: Option<Box<Split>>,
 }
 
 /// Turns by weight among the shares that have a ready endpoint: a share without one leaves its requests to the others.
@@ -42,12 +43,13 @@ impl PartialEq for Backend {
 
 impl Backend {
     /// `turn` is carried across tables.
-    pub(super) fn new(shares: Vec<(Arc<Upstream>, u32)>, turn: Arc<AtomicUsize>) -> Backend {
+    pub(super) fn new(shares: impl IntoIterator<Item = (Arc<Upstream>, u32)>, turn: Arc<AtomicUsize>) -> Backend {
+        let shares: SmallVec<[_; 1]> = shares.into_iter().collect();
         let split = (shares.len() > 1).then(|| {
             let ready: Vec<usize> =
                 (0..shares.len()).filter(|at| shares[*at].1 > 0 && shares[*at].0.is_ready()).collect();
             let spread = Spread::new(ready.iter().map(|at| shares[*at].1));
-            Split { ready, spread, turn }
+            Box::new(Split { ready, spread, turn })
         });
         Backend { shares, split }
     }
@@ -66,7 +68,7 @@ impl Backend {
             let upstream = &self.shares[share].0;
             Chosen { upstream, share, affinity: upstream.affinity(headers, &client) }
         };
-        let Some(Split { ready, spread, turn }) = &self.split else { return chosen(0) };
+        let Some(Split { ready, spread, turn }) = self.split.as_deref() else { return chosen(0) };
         let sticky = |at: &usize| self.shares[*at].1 > 0 && self.shares[*at].0.traffic.sticky.is_some();
         for at in (0..self.shares.len()).filter(sticky) {
             let candidate = chosen(at);

@@ -1,7 +1,7 @@
 //! Desired becomes a table. Pure; what did not change is carried over from the previous table.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -146,9 +146,9 @@ impl<'d> Build<'d> {
     fn backend(&mut self, shares: &'d [Share]) -> Backend {
         if shares.is_empty() {
             // A route that only redirects: who reaches the URL that it leads to finds nobody there.
-            return Backend::new(vec![(self.upstream(&[]), 1)], Arc::default());
+            return Backend::new([(self.upstream(&[]), 1)], Arc::default());
         }
-        let upstreams = shares.iter().map(|share| (self.upstream(&share.services), share.weight)).collect();
+        let upstreams: Vec<_> = shares.iter().map(|share| (self.upstream(&share.services), share.weight)).collect();
         let turn = match shares {
             [_] => Arc::default(),
             _ => {
@@ -213,7 +213,7 @@ impl<'d> Build<'d> {
         Ok(Some(made))
     }
 
-    fn trust(&self, _facts: &ServiceFacts, tls: &UpstreamTls) -> Result<Trust, String> {
+    fn trust(&self, facts: &ServiceFacts, tls: &UpstreamTls) -> Result<Trust, String> {
         let UpstreamTls { server_name: _, trust, issuer, unverified } = tls;
         if *unverified {
             return Ok(Trust::Unverified);
@@ -226,8 +226,13 @@ impl<'d> Build<'d> {
             let issuer = self.materials.issuers.get(name).ok_or_else(|| format!("there is no issuer \"{name}\""))?;
             roots.extend(issuer.roots());
         }
-        if let Some(bundle) = trust.first() {
-            return Err(format!("the bundle \"{bundle}\" cannot be used yet"));
+        for reference in trust {
+            let bundle = facts.trusted.get(reference).and_then(|id| self.materials.bundles.get(id));
+            match bundle {
+                Some(Ok(bundle)) => roots.extend(bundle.anchors.iter().map(|anchor| anchor.der.clone())),
+                Some(Err(why)) => return Err(format!("the bundle \"{reference}\" cannot be used: {why}")),
+                None => return Err(format!("there is no bundle \"{reference}\"")),
+            }
         }
         Ok(Trust::Roots(Roots::new(roots)))
     }

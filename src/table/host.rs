@@ -1,8 +1,8 @@
 //! Hosts to the candidates that may answer for them: one hash of the host, and its bucket decides.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
+use compact_str::CompactString;
 use foldhash::fast::RandomState;
 
 use crate::model::host::{HostPattern, parent};
@@ -13,10 +13,12 @@ use super::predicate::RequestView;
 
 /// Every bucket already holds the wildcard, regex and any-host routes that can match its host. A regex that a bucket's
 /// only host decides was tried at compile time; in the others it is a candidate's check like any other.
+///
+/// Most names stand in the table itself: comparing one costs no further cache line.
 #[derive(Debug, Default)]
 pub(super) struct HostIndex {
-    exact: HashMap<Arc<str>, PathIndex, RandomState>,
-    wildcard: HashMap<Arc<str>, PathIndex, RandomState>,
+    exact: HashMap<CompactString, PathIndex, RandomState>,
+    wildcard: HashMap<CompactString, PathIndex, RandomState>,
     any: PathIndex,
 }
 
@@ -24,10 +26,10 @@ impl HostIndex {
     pub fn insert(&mut self, host: &HostPattern, paths: PathIndex) {
         match host {
             HostPattern::Exact(name) => {
-                self.exact.insert(name.clone(), paths);
+                self.exact.insert(CompactString::from(&**name), paths);
             }
             HostPattern::Wildcard(suffix) => {
-                self.wildcard.insert(suffix.clone(), paths);
+                self.wildcard.insert(CompactString::from(&**suffix), paths);
             }
             HostPattern::Any => self.any = paths,
         }

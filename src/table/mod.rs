@@ -65,6 +65,13 @@ use tls::{Issuer, TlsIndex, TlsScope};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteIndex(u32);
 
+impl RouteIndex {
+    /// Among [`Table::routes`].
+    pub fn position(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// What requests are answered from.
 #[derive(Debug)]
 pub struct Table {
@@ -92,15 +99,18 @@ pub struct TableListener {
 }
 
 /// A route with the upstream that answers for it. Kept by streams that outlive their table.
+///
+/// What every request reads stands together at the beginning.
 #[derive(Debug, PartialEq)]
+#[repr(C)]
 pub struct RouteEntry {
-    pub id: ObjectId,
-    /// The id as reports and logs show it.
-    pub label: Arc<str>,
     pub action: RouteAction,
     pub middlewares: Vec<Middleware>,
     /// Client-certificate policies, all of which must hold. Empty = the route names none.
     pub policies: Vec<Arc<Policy>>,
+    /// The id as reports and logs show it.
+    pub label: Arc<str>,
+    pub id: ObjectId,
     /// Of the matches and listeners that it stands at. Two routes with one id and one place are the same to whoever was
     /// let in there.
     pub place: u64,
@@ -143,7 +153,7 @@ impl Table {
     }
 
     pub fn route(&self, index: RouteIndex) -> &Arc<RouteEntry> {
-        &self.routes[index.0 as usize]
+        &self.routes[index.position()]
     }
 
     pub fn routes(&self) -> &[Arc<RouteEntry>] {

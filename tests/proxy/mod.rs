@@ -7,6 +7,7 @@ mod ca;
 mod departures;
 mod expectations;
 mod files;
+mod grpc;
 mod headers;
 mod life;
 mod limits;
@@ -30,6 +31,7 @@ mod swap;
 mod tls;
 mod tunnels;
 mod upgrades;
+mod upstream;
 mod watch;
 
 /// Renamed into place, as the file provider wants it; `routes.json` in a directory of its own.

@@ -1,6 +1,6 @@
 //! An edit of `portolan.yaml` while the proxy runs, and SIGHUP.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::backend::Backend;
 use crate::support::clients::{Clients, Keep};
-use crate::support::http::{curl, get_plain};
+use crate::support::http::{ask, curl, get_plain};
 use crate::support::port::free_port;
 use crate::support::portolan::{Portolan, command};
 use crate::support::wait::{eventually, throughout};
@@ -17,6 +17,8 @@ use crate::support::wait::{eventually, throughout};
 fn free() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: s.test\r\n\r\n";
 
 /// Serves `s.test` on `plain`, `https` and whatever is added to them.
 fn start(backend: &Backend, settings: Value) -> Portolan {
@@ -404,8 +406,7 @@ fn limits_change_for_connections_that_are_open_too_and_lose_nothing() {
     let idle = || {
         let mut idle = TcpStream::connect(portolan.plain).unwrap();
         idle.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        idle.write_all(b"GET / HTTP/1.1\r\nHost: s.test\r\n\r\n").unwrap();
-        assert!(idle.read(&mut [0; 4096]).unwrap() > 0);
+        assert_eq!(ask(&mut idle, GET).unwrap().status, 200);
         idle
     };
     let mut old = idle();
@@ -441,9 +442,6 @@ fn limits_change_for_connections_that_are_open_too_and_lose_nothing() {
         }
     });
     drop(more);
-    open.write_all(b"GET / HTTP/1.1\r\nHost: s.test\r\n\r\n").unwrap();
-    let mut answer = [0; 4096];
-    let count = open.read(&mut answer).unwrap();
-    let answer = String::from_utf8_lossy(&answer[..count]).to_lowercase();
-    assert!(answer.starts_with("http/1.1 200") && !answer.contains("connection: close"), "{answer}");
+    let answer = ask(&mut open, GET).unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (200, None));
 }

@@ -107,3 +107,22 @@ pub fn send_plain_within(to: SocketAddr, request: &str, limit: Duration) -> io::
     stream.read_to_end(&mut received)?;
     Answer::parse(&String::from_utf8_lossy(&received)).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
+
+/// Sends these bytes over a connection that stays, and reads one answer, its body by its length.
+pub fn ask(stream: &mut (impl Read + Write), request: &str) -> io::Result<Answer> {
+    stream.write_all(request.as_bytes())?;
+    let mut received = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&received);
+        if let Some(answer) = Answer::parse(&text)
+            && answer.body.len() >= answer.header("content-length").map_or(0, |length| length.parse().unwrap())
+        {
+            return Ok(answer);
+        }
+        let mut more = [0; 4096];
+        match stream.read(&mut more)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => received.extend_from_slice(&more[..n]),
+        }
+    }
+}

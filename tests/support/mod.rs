@@ -17,6 +17,7 @@ pub mod h2;
 pub mod hpack;
 pub mod http;
 pub mod load;
+pub mod peer;
 pub mod pki;
 pub mod port;
 pub mod portolan;

@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
-use super::http::Answer;
+use super::http::{self, Answer};
 
 /// What is offered, and how.
 pub struct Client {
@@ -208,21 +208,7 @@ impl Session {
 
     /// Sends these bytes and reads one answer, its body by its length.
     pub fn ask(&mut self, request: &str) -> io::Result<Answer> {
-        self.write_all(request.as_bytes())?;
-        let mut received = Vec::new();
-        loop {
-            let text = String::from_utf8_lossy(&received);
-            if let Some(answer) = Answer::parse(&text)
-                && answer.body.len() >= answer.header("content-length").map_or(0, |length| length.parse().unwrap())
-            {
-                return Ok(answer);
-            }
-            let mut more = [0; 4096];
-            match self.read(&mut more)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => received.extend_from_slice(&more[..n]),
-            }
-        }
+        http::ask(self, request)
     }
 
     /// Whether the server ends the connection, and says so in TLS, without being asked anything more.

@@ -1,13 +1,15 @@
 //! What `/metrics` shows, in Prometheus' text format.
 //!
 //! ```text
-//! worker ─▶ MetricsLane, RouteCells (its own cells) ──flush, each second──▶ Metrics ◀── control (setters)
-//!                                                                              └─▶ encode ─▶ /metrics
+//! worker ─▶ RouteCells (its own) ◀──read at a scrape──┐
+//!        └▶ MetricsLane (its own cells) ────flush───▶ Metrics ◀── control (setters)
+//!                                                        └─▶ encode ─▶ /metrics
 //! ```
 //! Labels are names that the operator or a provider gave, or words of the program: never anything that a client sends,
 //! so that no client can make series. A route has series from its first request until it is gone.
 
 mod lane;
+mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use super::AccessLog;
@@ -27,17 +29,18 @@ use crate::model::snapshot::ProviderReport;
 
 pub use prometheus::TEXT_FORMAT as CONTENT_TYPE;
 
-pub use lane::{ConnectionGuard, InFlightGuard, MetricsLane, RouteCells};
+pub use lane::{ConnectionGuard, InFlightGuard, MetricsLane};
+pub use routes::RouteCells;
 
-/// In seconds: from what a cache answers to what a report takes.
-const REQUEST_BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+use routes::RouteSeries;
+
 const STAGE_BUCKETS: [f64; 9] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0];
 const PROVIDER_STATES: [&str; 3] = ["starting", "live", "stale"];
 
 pub struct Metrics {
     registry: Registry,
-    requests: IntCounterVec,
-    durations: HistogramVec,
+    routes: Arc<RouteSeries>,
+    lanes: AtomicU64,
     in_flight: IntGauge,
     tunnels: IntGauge,
     connections: IntGaugeVec,
@@ -56,14 +59,11 @@ pub struct Metrics {
     access_log_dropped: IntCounter,
     access_log: OnceLock<AccessLog>,
     known: Mutex<Known>,
-    /// Counts the removals of series: cells resolved before one may write to series that nobody sees any more.
-    removals: AtomicU64,
 }
 
 /// Whose series may exist. Held while one is made or removed, so that a worker that is late cannot bring one back.
 #[derive(Default)]
 struct Known {
-    routes: BTreeMap<Box<str>, BTreeSet<Box<str>>>,
     /// The kinds of errors, and the reasons of retries, that services have series for.
     upstream_errors: BTreeMap<Box<str>, BTreeSet<&'static str>>,
     upstream_retries: BTreeMap<Box<str>, BTreeSet<&'static str>>,
@@ -89,21 +89,11 @@ impl Metrics {
         let listing = |name: &str, help: &str, labels: [&str; 2]| {
             Ok::<_, prometheus::Error>(Listing { series: gauges(name, help, &labels)?, shown: Mutex::default() })
         };
-        let durations = HistogramVec::new(
-            HistogramOpts::new(
-                "portolan_request_duration_seconds",
-                "From a request's head read to the last byte of its answer.",
-            )
-            .buckets(REQUEST_BUCKETS.to_vec()),
-            &["route", "service"],
-        )?;
+        let routes = Arc::new(RouteSeries::new()?);
+        all.register(Box::new(Shared(routes.clone())))?;
         let metrics = Metrics {
-            requests: counters(
-                "portolan_requests_total",
-                "Requests that a route matched, by class of the answer's status.",
-                &["route", "service", "code"],
-            )?,
-            durations: in_registry(&all, durations)?,
+            routes,
+            lanes: AtomicU64::new(0),
             in_flight: in_registry(
                 &all,
                 IntGauge::new("portolan_requests_in_flight", "Requests whose answer is not complete yet.")?,
@@ -162,7 +152,6 @@ impl Metrics {
             )?,
             access_log: OnceLock::new(),
             known: Mutex::default(),
-            removals: AtomicU64::new(0),
             registry: all.clone(),
         };
         gauges("portolan_build_info", "1, with the version as a label.", &["version"])?
@@ -173,7 +162,7 @@ impl Metrics {
 
     /// For one worker thread.
     pub fn lane(self: &Arc<Metrics>) -> MetricsLane {
-        MetricsLane::new(self.clone())
+        MetricsLane::new(self.lanes.fetch_add(1, Ordering::Relaxed), self.clone())
     }
 
     pub fn set_table_generation(&self, generation: u64) {
@@ -220,38 +209,21 @@ impl Metrics {
     /// Takes away the series of the routes that are gone, and of the services that only they used.
     pub fn retain_routes(&self, stays: impl Fn(&str) -> bool) {
         let mut known = self.known();
-        let Known { routes, upstream_errors, upstream_retries } = &mut *known;
-        let mut removed = false;
-        routes.retain(|route, services| {
-            if stays(route) {
-                return true;
-            }
-            removed = true;
-            for service in services.iter() {
-                // An error says that there was no such series: not every one has come to be.
-                let _ = self.durations.remove_label_values(&[route, service]);
-                for code in lane::CODES {
-                    let _ = self.requests.remove_label_values(&[&**route, service, code]);
+        if !self.routes.retain(stays) {
+            return;
+        }
+        let used = self.routes.services();
+        let Known { upstream_errors, upstream_retries } = &mut *known;
+        for (shown, series) in [(upstream_errors, &self.upstream_errors), (upstream_retries, &self.upstream_retries)] {
+            shown.retain(|service, words| {
+                if used.contains(service) {
+                    return true;
                 }
-            }
-            false
-        });
-        if removed {
-            let used: BTreeSet<&str> = routes.values().flatten().map(|service| &**service).collect();
-            for (shown, series) in
-                [(upstream_errors, &self.upstream_errors), (upstream_retries, &self.upstream_retries)]
-            {
-                shown.retain(|service, words| {
-                    if used.contains(&**service) {
-                        return true;
-                    }
-                    for word in words.iter() {
-                        let _ = series.remove_label_values(&[&**service, word]);
-                    }
-                    false
-                });
-            }
-            self.removals.fetch_add(1, Ordering::Release);
+                for word in words.iter() {
+                    let _ = series.remove_label_values(&[&**service, word]);
+                }
+                false
+            });
         }
     }
 
@@ -277,6 +249,19 @@ fn in_registry<C: Collector + Clone + 'static>(registry: &Registry, collector: C
     Ok(collector)
 }
 
+/// A collector that is also asked otherwise.
+struct Shared(Arc<RouteSeries>);
+
+impl Collector for Shared {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.0.collect()
+    }
+}
+
 /// Gauges that are told all at once.
 struct Listing {
     series: IntGaugeVec,
@@ -299,8 +284,6 @@ impl Listing {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
-
     use super::*;
     use crate::model::{Kind, ObjectId, Origin, Provider, Reason, Source};
 
@@ -310,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_seen_after_the_lanes_flush_and_not_before() {
+    fn requests_are_seen_at_once_and_added_up_over_lanes() {
         let metrics = Metrics::new();
         let lane = metrics.lane();
         let cells = lane.route("r", "s");
@@ -318,8 +301,6 @@ mod tests {
             cells.record(status, Duration::from_millis(millis));
         }
         let served = "portolan_requests_total{code=\"2xx\",route=\"r\",service=\"s\"}";
-        assert_eq!(value(&metrics, served), None);
-        lane.flush();
         assert_eq!(value(&metrics, served), Some(2.0));
         for code in ["1xx", "4xx", "other"] {
             let series = format!("portolan_requests_total{{code=\"{code}\",route=\"r\",service=\"s\"}}");
@@ -328,10 +309,7 @@ mod tests {
         let bucket = "portolan_request_duration_seconds_bucket{route=\"r\",service=\"s\",le=\"0.005\"}";
         assert_eq!(value(&metrics, bucket), Some(4.0));
 
-        // From now on the cells write to the series themselves; nothing is counted twice.
-        cells.record(200, Duration::from_millis(1));
-        lane.flush();
-        lane.flush();
+        metrics.lane().route("r", "s").record(200, Duration::from_millis(1));
         assert_eq!(value(&metrics, served), Some(3.0));
         assert_eq!(value(&metrics, bucket), Some(5.0));
         assert_eq!(value(&metrics, "portolan_request_duration_seconds_count{route=\"r\",service=\"s\"}"), Some(6.0));
@@ -350,8 +328,15 @@ mod tests {
     fn a_generation_later_a_route_has_the_same_cells() {
         let metrics = Metrics::new();
         let lane = metrics.lane();
-        assert!(Rc::ptr_eq(&lane.route("r", "s"), &lane.route("r", "s")));
-        assert!(!Rc::ptr_eq(&lane.route("r", "s"), &lane.route("r", "s2")));
+        lane.route("r", "s").record(200, Duration::ZERO);
+        lane.route("r", "s").record(200, Duration::ZERO);
+        lane.route("r", "s2").record(200, Duration::ZERO);
+        metrics.retain_routes(|route| route == "r");
+        lane.route("r", "s").record(200, Duration::ZERO);
+        let of = |service: &str| {
+            value(&metrics, &format!("portolan_requests_total{{code=\"2xx\",route=\"r\",service=\"{service}\"}}"))
+        };
+        assert_eq!((of("s"), of("s2")), (Some(3.0), Some(1.0)));
     }
 
     #[test]
