@@ -12,6 +12,7 @@ use crate::config::Settings;
 use crate::control::ca::{self, InternalCa, Issued, LeafRequest, Purposes, San, pem_text};
 use crate::control::durable;
 use crate::control::state::StateDir;
+use crate::model::Name;
 
 /// Standard output as a place to write to.
 const STDOUT: &str = "-";
@@ -28,9 +29,11 @@ impl Place {
         let internal = |name: &&str| settings.issuers.get(*name).is_some_and(|issuer| issuer.internal.is_some());
         let known: Vec<&str> = settings.issuers.keys().map(String::as_str).filter(internal).collect();
         let name = match issuer {
-            Some(name) => known.iter().find(|known| **known == name).copied().ok_or_else(|| {
-                anyhow!("there is no internal issuer \"{name}\"; issuers: names {}", known.join(", "))
-            })?,
+            Some(name) => {
+                known.iter().find(|known| **known == Name::normalised(name).as_str()).copied().ok_or_else(|| {
+                    anyhow!("there is no internal issuer \"{name}\"; issuers: names {}", known.join(", "))
+                })?
+            }
             None => {
                 let default = settings.default_issuers.iter().map(String::as_str).find(internal);
                 default.or(known.first().copied()).ok_or_else(|| anyhow!("issuers: names no internal CA"))?

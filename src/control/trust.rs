@@ -144,7 +144,7 @@ fn content(path: &PathBuf, files: &BTreeMap<PathBuf, Content>) -> Content {
 
 /// Half a file can be whole blocks, and what is missing a list of those who may not come in any more.
 fn is_cut_short<T>(last: Option<&Read<T>>, bytes: &[u8]) -> bool {
-    last.is_some_and(|last| bytes.len() < last.bytes.len() && last.bytes.starts_with(bytes))
+    !bytes.is_empty() && last.is_some_and(|last| bytes.len() < last.bytes.len() && last.bytes.starts_with(bytes))
 }
 
 const CUT_SHORT: &str =

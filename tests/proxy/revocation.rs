@@ -2,17 +2,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::announce;
 use crate::support::backend::{Backend, Then};
 use crate::support::pki::{Authority, Pair};
 use crate::support::portolan::{Portolan, lay_over};
 use crate::support::tls::{Client, Session};
 use crate::support::wait::eventually;
+use crate::support::{announce, port};
 
 /// `r.test` under policy `p`, with `over` laid over the settings.
 fn start(backend: &Backend, over: Value) -> Portolan {
@@ -25,30 +26,63 @@ fn start(backend: &Backend, over: Value) -> Portolan {
     Portolan::serving(settings)
 }
 
-fn connect(portolan: &Portolan, pair: &Pair) -> io::Result<Session> {
-    Client::trusting(&portolan.root()).showing(&pair.cert_file, &pair.key_file).connect(portolan.https, "r.test")
+/// Somebody with a certificate and a connection, which the proxy may end with a refusal.
+struct Holder<'p> {
+    pair: &'p Pair,
+    session: Option<Session>,
 }
 
-fn ask(session: &mut Session) -> u16 {
-    session.ask("GET / HTTP/1.1\r\nHost: r.test\r\n\r\n").unwrap().status
-}
+const GET: &str = "GET / HTTP/1.1\r\nHost: r.test\r\n\r\n";
 
-/// On this very connection.
-fn ask_until(session: &mut Session, status: u16) {
-    eventually(&format!("the answer is {status}"), || match ask(session) {
-        now if now == status => Ok(()),
-        now => Err(now),
-    });
+impl<'p> Holder<'p> {
+    fn of(pair: &'p Pair) -> Holder<'p> {
+        Holder { pair, session: None }
+    }
+
+    fn connect(&self, portolan: &Portolan) -> io::Result<Session> {
+        let client = Client::trusting(&portolan.root()).showing(&self.pair.cert_file, &self.pair.key_file);
+        client.connect(portolan.https, "r.test")
+    }
+
+    /// On the connection that is open, or on a new one; 0 is a refused handshake.
+    fn ask(&mut self, portolan: &Portolan) -> u16 {
+        if let Some(session) = &mut self.session
+            && let Ok(answer) = session.ask(GET)
+        {
+            return answer.status;
+        }
+        self.session = self.connect(portolan).ok();
+        let answer = self.session.as_mut().and_then(|session| session.ask(GET).ok());
+        answer.map_or(0, |answer| answer.status)
+    }
+
+    /// On the connection that has been open all along.
+    fn ask_here(&mut self) -> u16 {
+        self.session.as_mut().unwrap().ask(GET).unwrap().status
+    }
+
+    fn ask_until(&mut self, portolan: &Portolan, status: u16) {
+        eventually(&format!("the answer is {status}"), || match self.ask(portolan) {
+            now if now == status => Ok(()),
+            now => Err((now, portolan.problems())),
+        });
+    }
+
+    /// Until the connection that is open now is refused; every answer before that is 200.
+    fn ask_until_refused_here(&mut self) -> Duration {
+        let started = Instant::now();
+        eventually("it is refused where it is connected", || match self.ask_here() {
+            403 => Ok(()),
+            200 => Err(200),
+            other => panic!("{other}"),
+        });
+        started.elapsed()
+    }
 }
 
 /// A new connection is refused, in the handshake or by its first answer.
 fn is_refused(portolan: &Portolan, pair: &Pair) -> bool {
-    match connect(portolan, pair) {
-        Err(_) => true,
-        Ok(mut session) => {
-            !session.ask("GET / HTTP/1.1\r\nHost: r.test\r\n\r\n").is_ok_and(|answer| answer.status == 200)
-        }
-    }
+    Holder::of(pair).ask(portolan) != 200
 }
 
 fn put(path: &Path, text: impl AsRef<[u8]>) {
@@ -69,33 +103,31 @@ fn who_is_taken_back_by_the_internal_ca_is_turned_away_where_it_is_connected() {
         }
     };
     let (alice, bob) = (issue("alice"), issue("bob"));
-    let mut sessions = [&alice, &bob].map(|pair| connect(&portolan, pair).unwrap());
-    assert_eq!(sessions.each_mut().map(ask), [200, 200]);
+    let [mut of_alice, mut of_bob] = [&alice, &bob].map(Holder::of);
+    assert_eq!([&mut of_alice, &mut of_bob].map(|holder| holder.ask(&portolan)), [200, 200]);
     assert_eq!(portolan.get("https://r.test/").map(|answer| answer.status).unwrap_or(0), 0, "without a certificate");
 
-    let started = Instant::now();
     portolan.cli(&["ca", "revoke", "alice/cert.pem"]);
-    ask_until(&mut sessions[0], 403);
-    let took = started.elapsed();
-    announce(&format!("refused {took:?} after the command began"));
+    let took = of_alice.ask_until_refused_here();
+    announce(&format!("refused {took:?} after the command ended"));
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(is_refused(&portolan, &alice));
-    assert_eq!(ask(&mut sessions[1]), 200);
-    assert_eq!(ask(&mut connect(&portolan, &bob).unwrap()), 200);
+    assert_eq!(of_bob.ask_here(), 200);
+    assert!(!is_refused(&portolan, &bob));
 
     // What is not known is not let in.
     let list = portolan.dir().join("state/issuers/corp/revoked.json");
     let good = std::fs::read(&list).unwrap();
     put(&list, &good[..good.len() / 2]);
-    ask_until(&mut sessions[1], 503);
+    of_bob.ask_until(&portolan, 503);
     portolan.problem("TrustInvalid", &["revoked.json", "is damaged"]);
     std::fs::remove_file(&list).unwrap();
     portolan.problem("TrustInvalid", &["revoked.json", "cannot be read"]);
-    assert_eq!(ask(&mut sessions[1]), 503);
+    assert_eq!(of_bob.ask(&portolan), 503);
     // Any command of the CA makes a lost one anew, of what its log knows.
     portolan.cli(&["ca", "root"]);
-    ask_until(&mut sessions[1], 200);
-    assert_eq!(ask(&mut sessions[0]), 403);
+    of_bob.ask_until(&portolan, 200);
+    assert!(is_refused(&portolan, &alice));
 }
 
 /// A CA of somebody else's, two clients, and the file of its list.
@@ -131,13 +163,13 @@ fn a_list_in_a_file_bites_closes_and_opens_where_clients_are_connected() {
     let Partners { ca, alice, bob, list, .. } = &partners;
     put(list, ca.list(5, 3600, &[]));
     let mut portolan = start(&backend, partners.settings(json!({ "file": list })));
-    let mut sessions = [alice, bob].map(|pair| connect(&portolan, pair).unwrap());
-    assert_eq!(sessions.each_mut().map(ask), [200, 200]);
+    let [mut of_alice, mut of_bob] = [alice, bob].map(Holder::of);
+    assert_eq!([&mut of_alice, &mut of_bob].map(|holder| holder.ask(&portolan)), [200, 200]);
 
     let six = ca.list(6, 3600, &[alice]);
     put(list, &six);
-    ask_until(&mut sessions[0], 403);
-    assert_eq!(ask(&mut sessions[1]), 200);
+    of_alice.ask_until_refused_here();
+    assert_eq!(of_bob.ask_here(), 200);
     for (bad, words) in [
         (ca.list(5, 3600, &[]), ["older than one that was seen before", "number 0x06"]),
         (String::new(), ["it is empty", "list.pem"]),
@@ -145,11 +177,11 @@ fn a_list_in_a_file_bites_closes_and_opens_where_clients_are_connected() {
         (six[..six.len() / 2].into(), ["mere beginning", "list.pem"]),
     ] {
         put(list, &bad);
-        ask_until(&mut sessions[1], 503);
+        of_bob.ask_until(&portolan, 503);
         portolan.problem("TrustInvalid", &words);
         put(list, &six);
-        ask_until(&mut sessions[1], 200);
-        assert_eq!(ask(&mut sessions[0]), 403, "{words:?}");
+        of_bob.ask_until(&portolan, 200);
+        assert_eq!(of_alice.ask(&portolan), 403, "{words:?}");
     }
 
     // The next process knows what this one has seen.
@@ -177,18 +209,18 @@ fn an_overdue_list_denies_unless_its_owner_says_otherwise() {
     let Partners { ca, alice, bob, list, .. } = &partners;
     put(list, ca.list(1, 6, &[alice]));
     let portolan = start(&backend, partners.settings(json!({ "file": list })));
-    let mut session = connect(&portolan, bob).unwrap();
-    assert_eq!(ask(&mut session), 200);
-    ask_until(&mut session, 403);
+    let mut of_bob = Holder::of(bob);
+    assert_eq!(of_bob.ask(&portolan), 200);
+    of_bob.ask_until_refused_here();
     portolan.problem("TrustInvalid", &["overdue since", "nobody whom its issuer vouches for"]);
     portolan.edit(json!({ "revocations": { "l": { "stale": "accept" } } }));
-    ask_until(&mut session, 200);
+    of_bob.ask_until(&portolan, 200);
     portolan.problem("TrustInvalid", &["overdue since", "whoever is revoked since then is let in"]);
     assert!(is_refused(&portolan, alice), "who stands on it");
     portolan.edit(json!({ "revocations": { "l": { "stale": "deny" } } }));
-    ask_until(&mut session, 403);
+    of_bob.ask_until(&portolan, 403);
     put(list, ca.list(2, 3600, &[]));
-    ask_until(&mut session, 200);
+    of_bob.ask_until(&portolan, 200);
 }
 
 #[test]
@@ -209,12 +241,11 @@ fn a_list_is_fetched_again_and_the_last_one_stays_while_its_url_is_away() {
     assert!(is_refused(&portolan, bob), "not fetched yet");
 
     say("200 OK", pem_to_der(&ca.list(5, 3600, &[])));
-    let mut sessions = Vec::new();
     eventually("the list came", || if is_refused(&portolan, alice) { Err(portolan.problems()) } else { Ok(()) });
-    sessions.extend([alice, bob].map(|pair| connect(&portolan, pair).unwrap()));
-    assert_eq!(sessions.iter_mut().map(ask).collect::<Vec<_>>(), [200, 200]);
+    let [mut of_alice, mut of_bob] = [alice, bob].map(Holder::of);
+    assert_eq!([&mut of_alice, &mut of_bob].map(|holder| holder.ask(&portolan)), [200, 200]);
     say("200 OK", pem_to_der(&ca.list(6, 3600, &[alice])));
-    ask_until(&mut sessions[0], 403);
+    of_alice.ask_until_refused_here();
     for (status, body, why) in [
         ("503 Away", Vec::new(), "the answer is 503"),
         ("302 Found", Vec::new(), "name the place that it leads to"),
@@ -223,7 +254,7 @@ fn a_list_is_fetched_again_and_the_last_one_stays_while_its_url_is_away() {
     ] {
         say(status, body);
         portolan.problem("TrustInvalid", &[why, "stays in force"]);
-        assert_eq!(sessions.iter_mut().map(ask).collect::<Vec<_>>(), [403, 200], "{why}");
+        assert_eq!([&mut of_alice, &mut of_bob].map(|holder| holder.ask(&portolan)), [403, 200], "{why}");
     }
     // A start while it is away goes by what it said last.
     portolan.kill();
@@ -233,6 +264,46 @@ fn a_list_is_fetched_again_and_the_last_one_stays_while_its_url_is_away() {
     eventually("bob is let in", || if is_refused(&portolan, bob) { Err(portolan.problems()) } else { Ok(()) });
     assert!(is_refused(&portolan, alice));
     drop(partners.dir);
+}
+
+#[test]
+fn a_list_is_fetched_over_https_from_whom_the_machine_trusts() {
+    let (backend, partners) = (Backend::named("s"), Partners::new());
+    let Partners { ca, alice, bob, list, .. } = &partners;
+    put(list, ca.list(5, 3600, &[alice]));
+    let server = ca.issue("server", "DNS:localhost,IP:127.0.0.1");
+    let address = format!("127.0.0.1:{}", port::free_port());
+    let mut publisher = Command::new("openssl")
+        .args(["s_server", "-quiet", "-WWW", "-accept", &address, "-cert"])
+        .arg(&server.cert_file)
+        .arg("-key")
+        .arg(&server.key_file)
+        .current_dir(partners.dir.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut settings = json!({
+        "providers": { "docker": "off" },
+        "routes": { "r": { "host": "r.test", "service": "s", "mtls": "p" } },
+        "services": { "s": { "endpoints": [backend.url()] } },
+        "mtls_policies": { "p": { "mode": "require", "trust": ["b"] } },
+    });
+    lay_over(
+        &mut settings,
+        partners.settings(json!({ "url": format!("https://{address}/list.pem"), "refresh": "1s" })),
+    );
+    let stranger = Portolan::spawn_with(settings.clone(), &[], &[("SSL_CERT_FILE", "/dev/null")]);
+    stranger.wait_until_ready();
+    stranger.problem("TrustInvalid", &["cannot be reached", "certificate"]);
+    let trusted = ca.ca_file.to_str().unwrap();
+    let portolan = Portolan::spawn_with(settings, &[], &[("SSL_CERT_FILE", trusted)]);
+    portolan.wait_until_ready();
+    eventually("the list came", || if is_refused(&portolan, bob) { Err(portolan.problems()) } else { Ok(()) });
+    assert!(is_refused(&portolan, alice));
+    publisher.kill().unwrap();
+    publisher.wait().unwrap();
 }
 
 #[test]
@@ -257,5 +328,5 @@ fn a_ca_without_a_list_is_named_among_the_problems() {
     let portolan = start(&backend, json!({ "trust_bundles": { "b": { "file": partners.ca.ca_file } } }));
     let problem = portolan.problem("NoRevocationList", &["CN=partners"]);
     assert_eq!(problem["severity"], "info", "{problem}");
-    assert_eq!(ask(&mut connect(&portolan, &partners.bob).unwrap()), 200);
+    assert!(!is_refused(&portolan, &partners.bob));
 }
