@@ -1,4 +1,5 @@
-//! What routes and policies are made of, as it changes: files today, URLs and names in DNS later.
+//! What routes and policies are made of, as it changes: files and URLs today, names in DNS later.
 
 pub mod file;
 pub mod system_roots;
+pub mod url;

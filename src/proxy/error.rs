@@ -21,6 +21,14 @@ pub enum ErrorKind {
     BodyTooLarge,
     BodyTooSlow,
     Misdirected,
+    /// The route's policy wants a client certificate and there is none.
+    CertificateRequired,
+    /// There is one, and the policy does not verify it.
+    CertificateUnverified,
+    CertificateExpired,
+    CertificateRevoked,
+    /// It is verified, and the policy's `allow` does not name it.
+    CertificateNotAllowed,
     NoRoute,
     ConnectRefused,
     /// TRACE that would be answered here.
@@ -73,6 +81,11 @@ impl ErrorKind {
             ErrorKind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge", Client),
             ErrorKind::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "BodyTooSlow", Client),
             ErrorKind::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "Misdirected", Client),
+            ErrorKind::CertificateRequired => (StatusCode::FORBIDDEN, "CertificateRequired", Client),
+            ErrorKind::CertificateUnverified => (StatusCode::FORBIDDEN, "CertificateUnverified", Client),
+            ErrorKind::CertificateExpired => (StatusCode::FORBIDDEN, "CertificateExpired", Client),
+            ErrorKind::CertificateRevoked => (StatusCode::FORBIDDEN, "CertificateRevoked", Client),
+            ErrorKind::CertificateNotAllowed => (StatusCode::FORBIDDEN, "CertificateNotAllowed", Client),
             ErrorKind::NoRoute => (StatusCode::NOT_FOUND, "NoRoute", Client),
             ErrorKind::ConnectRefused => (StatusCode::NOT_IMPLEMENTED, "ConnectNotSupported", Client),
             ErrorKind::TraceRefused => (StatusCode::NOT_IMPLEMENTED, "TraceNotSupported", Client),
@@ -105,11 +118,14 @@ impl ErrorKind {
     /// doubt, or what the client still sends is not wanted.
     pub fn closes(self) -> bool {
         use ErrorKind::{
-            BodyTooLarge, BodyTooSlow, HeadersTooLarge, Malformed, Misdirected, TransferCoding, UriTooLong,
+            BodyTooLarge, BodyTooSlow, CertificateExpired, CertificateRequired, CertificateRevoked,
+            CertificateUnverified, HeadersTooLarge, Malformed, Misdirected, TransferCoding, UriTooLong,
         };
         matches!(
             self,
             Misdirected | Malformed | TransferCoding | UriTooLong | HeadersTooLarge | BodyTooLarge | BodyTooSlow
+                // A certificate belongs to the connection: with another one the client has to come anew.
+                | CertificateRequired | CertificateUnverified | CertificateExpired | CertificateRevoked
         )
     }
 

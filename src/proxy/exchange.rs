@@ -8,7 +8,8 @@ use http::{Method, StatusCode, Uri, Version};
 use jiff::Timestamp;
 
 use crate::table::RouteAction;
-use crate::telemetry::access_log::Record;
+use crate::table::identity::Identity;
+use crate::telemetry::access_log::{ClientRecord, Record};
 use crate::telemetry::metrics::InFlightGuard;
 
 use super::body::BodyError;
@@ -41,6 +42,8 @@ pub struct Exchange {
     /// Why Portolan answered by itself, or why the answer broke off.
     pub reason: Option<&'static str>,
     pub route: Option<Rc<LiveRoute>>,
+    /// Who the client is, where the route's policy has verified it.
+    pub identity: Option<Rc<Identity>>,
     /// Index into the route's shares.
     pub share: usize,
     pub endpoint: Option<Rc<Slot>>,
@@ -73,6 +76,7 @@ impl Exchange {
             status: StatusCode::OK,
             reason: None,
             route: None,
+            identity: None,
             share: 0,
             endpoint: None,
             expectation: None,
@@ -143,6 +147,13 @@ impl Exchange {
             service: upstream.map(|upstream| &*upstream.label),
             endpoint: self.endpoint.as_ref().map(|slot| &*slot.endpoint.name),
             tls,
+            client_certificate: self.identity.as_ref().map(|identity| ClientRecord {
+                subject: &identity.subject,
+                issuer: &identity.issuer,
+                serial: &identity.serial,
+                fingerprint: &identity.fingerprint,
+                names: &identity.names,
+            }),
             reason: self.reason,
             user_agent: self.user_agent.as_ref().map(http::HeaderValue::as_bytes),
             referer: self.referer.as_ref().map(http::HeaderValue::as_bytes),

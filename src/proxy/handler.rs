@@ -29,17 +29,20 @@ use super::connection::Connection;
 use super::error::{ErrorKind, ProxyError};
 use super::exchange::Exchange;
 use super::expectation::{Expectation, Gate};
+use super::fields;
 use super::forward::{Forwarded, forward};
 use super::forwarded::strip_hop_by_hop;
 use super::framing::{self, AfterAnswer};
+use super::held::Held;
 use super::hops::{self, Onward};
 use super::limits::within;
+use super::misdirected;
 use super::target::Target;
 use super::trailers::{self, Passing, TrailerGate};
 use super::tunnel::{Far, Tunnel};
 use super::upgrade::{self, Offer};
 use super::worker::{Generation, LiveRoute};
-use super::{fields, grpc};
+use super::grpc;
 
 const PORTOLAN_REASON: HeaderName = HeaderName::from_static("portolan-reason");
 
@@ -112,13 +115,16 @@ async fn serve(
     let wish = upgrade::wish(head, body.is_end_stream())?;
     fields::underscores(&mut head.headers, listener.listener.underscore_headers, &worker.metrics)?;
     let target = Target::of(head)?;
-    misdirected(connection, listener, &target)?;
+    misdirected::check(connection.tls.as_ref(), listener, &target.host)?;
     let route = lookup(connection, &generation, listener, &target, head)?;
-    // An upload may take hours: whatever comes of it, no table waits for it.
-    drop(generation);
     exchange.route = Some(route.clone());
+    let permit = authorize(&route.entry, connection.tls.as_ref())
+        .map_err(|error| misdirected::anew(connection.tls.as_ref(), listener, &target.host, error))?;
+    // An upload may take hours: whatever comes of it, no table waits for it.
+    let of = generation.table.generation;
+    drop(generation);
     let client = || connection.vouched.client(&head.headers);
-    let permit = authorize(&route.entry)?;
+    exchange.identity = permit.identity().cloned();
     if onward == Onward::Final {
         return Err(Answer::Received);
     }
@@ -163,6 +169,10 @@ async fn serve(
     let (mut parts, inner, mut lent, cookie) = send(destination, connection, request, exchange, takes_trailers).await?;
     lent.after = framing::check_response(parts.status, &mut parts.headers)?;
     exchange.upstream_duration = Some(exchange.elapsed().saturating_sub(before));
+    if worker.generation().table.generation != of {
+        // The answer was long in coming, and who asked for it may not be somebody to have it any more.
+        Held::ask(connection, &route.entry)?;
+    }
     let agreed = agreed(&parts, offer.as_ref())?;
     if let (Some(wish), None) = (&wish, &agreed) {
         wish.declined(parts.status)?;
@@ -222,21 +232,6 @@ fn on_request(middlewares: &[Middleware], head: &mut RequestHead<'_>) -> Result<
         }
     }
     Ok(())
-}
-
-/// The name of the handshake and the name of the request must lead to the same client-auth key (RFC 9110 §15.5.20).
-fn misdirected(connection: &Connection, listener: &TableListener, target: &Target<'_>) -> Result<(), ProxyError> {
-    let Some(tls) = &connection.tls else { return Ok(()) };
-    let asked = &listener.scope(Some(&target.host)).keyed;
-    if std::sync::Arc::ptr_eq(asked, &tls.keyed) || asked.key == tls.keyed.key {
-        return Ok(());
-    }
-    let detail = format!(
-        "{} stands under another client-certificate policy than {}",
-        target.host,
-        tls.sni.as_deref().unwrap_or("the connection")
-    );
-    Err(ProxyError::new(ErrorKind::Misdirected, detail))
 }
 
 fn lookup(

@@ -28,6 +28,7 @@ mod held;
 mod hops;
 mod limits;
 mod manners;
+mod misdirected;
 mod opening;
 mod pipe;
 mod pool;

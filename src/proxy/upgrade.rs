@@ -39,9 +39,6 @@ pub struct Offer {
 /// and endpoints see what they would over h1. `whole`: nothing follows the head.
 pub fn wish(head: &mut Parts, whole: bool) -> Result<Option<Wish>, ProxyError> {
     if let Some(protocol) = head.extensions.remove::<Protocol>() {
-        if head.method != Method::CONNECT {
-            return Err(ProxyError::new(ErrorKind::Malformed, "a protocol without CONNECT"));
-        }
         if protocol.as_str() != WEBSOCKET {
             let detail = format!("an extended CONNECT for {}", protocol.as_str());
             return Err(ProxyError::new(ErrorKind::ConnectRefused, detail));
@@ -221,6 +218,7 @@ mod tests {
         assert_eq!(wish.declined(StatusCode::FORBIDDEN), Ok(()));
 
         let mut other = head(Version::HTTP_2, &[]);
+        other.method = Method::CONNECT;
         other.extensions.insert(Protocol::from_static("connect-udp"));
         assert_eq!(super::wish(&mut other, true).map_err(|error| error.kind), Err(ErrorKind::ConnectRefused));
     }

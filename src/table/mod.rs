@@ -13,18 +13,24 @@ pub mod backend;
 mod balance;
 mod budget;
 pub mod certificate;
+pub mod client_auth;
 pub mod client_tls;
 mod compile;
 pub mod content;
 pub mod endpoint;
 mod host;
+pub mod identity;
 pub mod live;
 mod path;
+pub mod peer;
+pub mod policy;
 mod predicate;
 mod query;
 pub mod revocation;
 mod row;
 pub mod sticky;
+#[cfg(test)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -52,6 +58,7 @@ pub use upstream::Upstream;
 use client_tls::{ClientTls, ClientTlsKey};
 use endpoint::Endpoints;
 use host::HostIndex;
+use policy::Policy;
 use tls::{Issuer, TlsIndex, TlsScope};
 
 /// An index into a table's routes.
@@ -73,6 +80,7 @@ pub struct Table {
     pub endpoints: Endpoints,
     client_tls: HashMap<ClientTlsKey, Arc<ClientTls>>,
     routes: Vec<Arc<RouteEntry>>,
+    policies: BTreeMap<ObjectId, Arc<Policy>>,
     upstreams: HashMap<Vec<ObjectId>, Arc<Upstream>>,
     /// The turns of splits, by what is split.
     splits: HashMap<Vec<Share>, Arc<AtomicUsize>>,
@@ -98,6 +106,8 @@ pub struct TableListener {
 pub struct RouteEntry {
     pub action: RouteAction,
     pub middlewares: Vec<Middleware>,
+    /// Client-certificate policies, all of which must hold. Empty = the route names none.
+    pub policies: Vec<Arc<Policy>>,
     /// The id as reports and logs show it.
     pub label: Arc<str>,
     pub id: ObjectId,
@@ -131,6 +141,7 @@ impl Table {
             endpoints: Endpoints::default(),
             client_tls: HashMap::new(),
             routes: Vec::new(),
+            policies: BTreeMap::new(),
             upstreams: HashMap::new(),
             splits: HashMap::new(),
         }
@@ -147,6 +158,11 @@ impl Table {
 
     pub fn routes(&self) -> &[Arc<RouteEntry>] {
         &self.routes
+    }
+
+    /// The policies that are enforced.
+    pub fn policies(&self) -> &BTreeMap<ObjectId, Arc<Policy>> {
+        &self.policies
     }
 
     /// What has become of an entry of this table or an earlier one.
@@ -186,5 +202,11 @@ impl TableListener {
     /// What the handshake for a server name, or a request for a host, is bound to.
     pub fn scope(&self, name: Option<&str>) -> &TlsScope {
         self.tls.scope(name)
+    }
+
+    /// Whether a request for `host` may come over a connection whose handshake was for `name` (RFC 9110 §15.5.20).
+    /// Both are resolved here and now: what the connection was bound to when it began may be another table's.
+    pub fn agree(&self, name: Option<&str>, host: &str) -> bool {
+        self.tls.agree(name, host)
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod balancing;
+mod ca;
 mod departures;
 mod expectations;
 mod files;
@@ -13,6 +14,7 @@ mod limits;
 mod listeners;
 mod matching;
 mod middlewares;
+mod mtls;
 mod paths;
 mod raw;
 mod raw_h1;
@@ -21,6 +23,7 @@ mod reload;
 mod reports;
 mod requests;
 mod retries;
+mod revocation;
 mod routing;
 mod settings;
 mod state;

@@ -217,6 +217,41 @@ fn each_side_of_a_tunnel_ends_by_itself() {
     assert_eq!((&line["request_bytes"], &line["response_bytes"]), (&json!(10), &json!(3)), "{line}");
 }
 
+/// An h2c endpoint: Portolan itself in front of the echo, which takes an extended CONNECT.
+#[test]
+fn websockets_pass_to_h2_endpoints_from_h1_and_h2() {
+    runtime().block_on(async {
+        let echo = Echo::start().await;
+        let inner = serving(&echo.url());
+        let outer = Portolan::serving(json!({
+            "workers": 1,
+            "routes": { "s": { "host": "ws.test", "listeners": ["plain", "https"] } },
+            "services": { "s": { "endpoints": [format!("h2c://{}", inner.plain)] } },
+        }));
+        let proxy = Proxy::of(&outer);
+        for over in ALL {
+            let mut socket = proxy.open(over, "ws.test").await;
+            says(&mut socket, "through two").await.unwrap();
+            socket.close(None).await.unwrap();
+            ended(&mut socket).await;
+        }
+        eventually("all four came by extended CONNECT", || {
+            let lines = inner.access_log();
+            let methods: Vec<String> = lines.iter().map(|line| line["method"].as_str().unwrap().to_string()).collect();
+            if methods == ["CONNECT"; 4] { Ok(()) } else { Err(methods) }
+        });
+        for portolan in [&inner, &outer] {
+            eventually("no tunnel is left", || match portolan.metric("portolan_tunnels") {
+                0.0 => Ok(()),
+                other => Err(other),
+            });
+        }
+        // Of other protocols h2 knows nothing: the endpoint sees an ordinary request, and has no route for it.
+        let answer = send_plain(outer.plain, &RAW.replace("Upgrade\r\n", "Upgrade, close\r\n")).unwrap();
+        assert_eq!(answer.status, 502, "the echo takes no other request: {answer:?}");
+    });
+}
+
 #[test]
 fn plain_connect_and_unknown_protocols_of_h2_stay_refused() {
     let backend = Backend::named("s");

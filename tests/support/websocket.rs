@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -52,7 +50,13 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn of(portolan: &super::portolan::Portolan) -> Proxy {
-        let tls = |alpn: &[u8]| connector(&portolan.root(), alpn);
+        let tls = |alpn: &[u8]| connector(&portolan.root(), alpn, None);
+        Proxy { plain: portolan.plain, https: portolan.https, tls: tls(b"http/1.1"), tls_h2: tls(b"h2") }
+    }
+
+    /// Its clients show this certificate.
+    pub fn showing(portolan: &super::portolan::Portolan, pair: &super::pki::Pair) -> Proxy {
+        let tls = |alpn: &[u8]| connector(&portolan.root(), alpn, Some(pair));
         Proxy { plain: portolan.plain, https: portolan.https, tls: tls(b"http/1.1"), tls_h2: tls(b"h2") }
     }
 
@@ -105,11 +109,13 @@ async fn connect(stream: Box<dyn Duplex>, uri: &str) -> Response<hyper::body::In
         .await
         .unwrap();
     // Nobody may ask for it before the server has said that it knows it.
-    let known = std::future::poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
-        Poll::Pending if !connection.is_extended_connect_protocol_enabled() => Poll::Pending,
-        _ => Poll::Ready(()),
-    });
-    tokio::time::timeout(Duration::from_secs(20), known).await.expect("SETTINGS_ENABLE_CONNECT_PROTOCOL");
+    while !connection.is_extended_connect_protocol_enabled() {
+        // Frames are read by a task of the library's, which wakes nobody for what they say.
+        tokio::select! {
+            ended = &mut connection => panic!("no h2 connection: {ended:?}"),
+            () = tokio::time::sleep(Duration::from_millis(2)) => {}
+        }
+    }
     tokio::spawn(connection);
     let request = Request::connect(uri)
         .extension(Protocol::from_static("websocket"))
@@ -129,7 +135,7 @@ fn unlimited() -> Option<WebSocketConfig> {
     Some(WebSocketConfig::default().max_message_size(None).max_frame_size(None))
 }
 
-fn connector(root: &Path, alpn: &[u8]) -> TlsConnector {
+fn connector(root: &Path, alpn: &[u8], showing: Option<&super::pki::Pair>) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(root).unwrap() {
         roots.add(certificate.unwrap()).unwrap();
@@ -140,6 +146,9 @@ fn connector(root: &Path, alpn: &[u8]) -> TlsConnector {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    if let Some(pair) = showing {
+        config.client_auth_cert_resolver = super::tls::shown(&pair.cert_file, &pair.key_file);
+    }
     config.alpn_protocols = vec![alpn.to_vec()];
     Arc::new(config).into()
 }
