@@ -33,6 +33,7 @@ use super::fields;
 use super::forward::{Forwarded, forward};
 use super::forwarded::strip_hop_by_hop;
 use super::framing::{self, AfterAnswer};
+use super::grpc;
 use super::held::Held;
 use super::hops::{self, Onward};
 use super::limits::within;
@@ -42,7 +43,6 @@ use super::trailers::{self, Passing, TrailerGate};
 use super::tunnel::{Far, Tunnel};
 use super::upgrade::{self, Offer};
 use super::worker::{Generation, LiveRoute};
-use super::grpc;
 
 const PORTOLAN_REASON: HeaderName = HeaderName::from_static("portolan-reason");
 
