@@ -178,7 +178,7 @@ async fn send(
             (Either::Left(exclusive.sender.try_send_request(request)), again)
         }
         Connected::H2(place) => {
-            let again = Again::Kept(Some(copy(&mut request)));
+            let again = Again::Kept(Some(Box::new(copy(&mut request))));
             websocket = Connect::of(&mut request, limits.switches);
             if websocket.is_some() && !place.connection().takes_extended_connect() {
                 let why = format!("{address}: it speaks HTTP/2 without WebSockets (RFC 8441)");
@@ -267,7 +267,7 @@ enum Again {
     /// From the bytes that went out.
     Traced { trace: Rc<Trace>, before: u64 },
     /// The library gives nothing back once it has taken a request for a stream.
-    Kept(Option<Request<RequestBody>>),
+    Kept(Option<Box<Request<RequestBody>>>),
 }
 
 impl Again {
@@ -280,7 +280,7 @@ impl Again {
     fn request(&mut self) -> Option<Request<RequestBody>> {
         match self {
             Again::Traced { trace, .. } => trace.request(),
-            Again::Kept(request) => request.take().filter(|request| request.body().is_whole()),
+            Again::Kept(request) => request.take().filter(|request| request.body().is_whole()).map(|request| *request),
         }
     }
 
