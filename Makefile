@@ -7,7 +7,7 @@ built := $(or $(CARGO_TARGET_DIR),target)/$(CARGO_BUILD_TARGET)
 context := $(built)/image
 ca_bundle := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
 
-.PHONY: help demo test lint fmt fuzz fuzz-quick image bench-quick bench-scale
+.PHONY: help demo test lint fmt fuzz fuzz-quick image bench-quick bench-scale bench-held
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -47,3 +47,7 @@ bench-quick: ## what a request costs nginx, HAProxy and Portolan; under 4 minute
 bench-scale: ## what 10,000 routes cost: start, memory, requests, changes; about 4 minutes after the build
 	cargo build --release --bin portolan
 	bench/scale $(built)/release/portolan
+
+bench-held: ## a hundred WebSockets across 1,000 changes of 10,000 routes; some minutes after the build
+	cargo build --release --bin portolan
+	bench/held $(built)/release/portolan

@@ -44,6 +44,7 @@ mod tests {
             }],
             configured: Vec::new(),
             issuers: Vec::new(),
+            policies: Vec::new(),
             ready: true,
             not_ready_because: None,
         }

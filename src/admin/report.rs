@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::health::{HealthState, Verdict, Verdicts};
-use crate::model::{Denial, Diagnostic, Endpoint, ObjectId, Phase, Reason, Severity};
+use crate::model::schema::Scheme;
+use crate::model::{Denial, Diagnostic, Endpoint, Kind, ObjectId, Phase, Reason, Severity};
 use crate::reconcile::{Action, Claim, Desired, DesiredRoute, ServiceFacts};
 
 pub use crate::control::view::{CertificateKind, CertificateReport};
@@ -67,6 +68,7 @@ pub struct ServiceReport {
 pub struct EndpointReport {
     pub address: String,
     pub name: Arc<str>,
+    pub scheme: Scheme,
     pub state: EndpointState,
     pub weight: u32,
     /// Whether new requests go there.
@@ -104,6 +106,7 @@ impl EndpointReport {
         };
         EndpointReport {
             address: endpoint.address.to_string(),
+            scheme: endpoint.scheme,
             name: endpoint.name.clone(),
             state,
             weight: endpoint.weight,
@@ -146,7 +149,26 @@ pub fn routes(desired: &Desired, findings: &[Diagnostic]) -> Vec<RouteReport> {
     for finding in findings.iter().filter(|finding| is_loss(finding.reason)) {
         losses.entry(&finding.subject).or_insert(finding);
     }
-    desired.routes.values().map(|route| route_report(desired, route, losses.get(&route.id).copied())).collect()
+    // What a policy is made of is known only when the table is: nobody is let in by one whose material cannot be had.
+    let closed: BTreeMap<&ObjectId, &Diagnostic> = findings
+        .iter()
+        .filter(|finding| finding.subject.kind == Kind::MtlsPolicy && finding.severity == Severity::Error)
+        .map(|finding| (&finding.subject, finding))
+        .collect();
+    let report = |route: &DesiredRoute| {
+        let closed = route.policies.iter().find_map(|id| closed.get(id)).filter(|_| !route.claims.is_empty());
+        let report = route_report(desired, route, losses.get(&route.id).copied());
+        match (closed, &route.action) {
+            (Some(closed), Action::Serve) => RouteReport {
+                state: RouteState::Denied,
+                reason: Some(closed.reason),
+                detail: Some(closed.detail.clone()),
+                ..report
+            },
+            _ => report,
+        }
+    };
+    desired.routes.values().map(report).collect()
 }
 
 pub fn services(desired: &Desired, verdicts: &Verdicts) -> Vec<ServiceReport> {

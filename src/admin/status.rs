@@ -43,7 +43,7 @@ async fn readyz(State(state): State<StatusState>) -> impl IntoResponse {
 
 async fn metrics(State(state): State<StatusState>) -> impl IntoResponse {
     // Issued in handshakes, of which nobody else hears.
-    let certificates = state.view.borrow().clone().certificates();
+    let certificates = state.view.borrow().clone().shown();
     state.metrics.set_certificates(certificates.iter().map(|c| (c.name.as_str(), c.issuer.as_str(), c.not_after)));
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], state.metrics.encode())
 }

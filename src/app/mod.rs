@@ -5,6 +5,7 @@
 //! stop   not ready ─▶ delay ─▶ accept no more, finish ─▶ deadline ─▶ last good snapshots, log ─▶ exit code 0
 //! ```
 
+pub mod ca;
 mod commands;
 mod demo;
 mod dialer;
@@ -43,7 +44,7 @@ use crate::proxy::{Admission, Manners, WorkerSetup, Workers, bind_alone};
 use crate::table::LiveTable;
 use crate::telemetry::{AccessLog, Metrics, logs};
 
-pub use commands::{ca_root, health, list, watch, whoami};
+pub use commands::{health, list, watch, whoami};
 pub use demo::demo;
 use dialer::ProxyDialer;
 use providers::Providers;

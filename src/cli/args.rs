@@ -160,28 +160,65 @@ pub enum CaCommand {
     Root,
     /// Installs its root on this machine (not built yet)
     Trust,
-    /// A client or server certificate (not built yet)
+    /// A client or server certificate, with a fresh key
+    #[command(after_help = ISSUE_HELP, after_long_help = ISSUE_HELP)]
     Issue(IssueArgs),
-    /// Revokes a certificate (not built yet)
-    Revoke { serial: String },
+    /// Takes a certificate back; a running proxy turns it away within a second
+    #[command(after_help = REVOKE_HELP, after_long_help = REVOKE_HELP)]
+    Revoke {
+        /// Its serial number, its SHA-256 fingerprint, or its file
+        #[arg(value_name = "SERIAL|FINGERPRINT|FILE")]
+        certificate: String,
+    },
     /// Replaces its intermediate (not built yet)
     Rotate,
 }
 
+const ISSUE_HELP: &str = "\
+Written are cert.pem (certificate and intermediate), key.pem (0600), root.pem and, with --pkcs12, cert.p12 (0600); what is
+there already is replaced, so that the same command renews. Each issue is a line of the log beside the CA.
+  portolan ca issue --uri spiffe://example.org/alice --out alice     for curl --cert alice/cert.pem --key alice/key.pem
+  portolan ca issue --email anna@example.org --pkcs12 --password-file p --out anna     for a browser
+  portolan ca issue --dns db.example.org --server --ttl 720h --out db";
+
+const REVOKE_HELP: &str = "\
+The serial number is what `ca issue` prints and `openssl x509 -serial` shows; a certificate that the log beside the CA does
+not know is taken back by its file. It works beside a running proxy and without one, and needs no key of the CA.";
+
 #[derive(Debug, Args)]
 pub struct IssueArgs {
+    /// A host that it is for; once for each
     #[arg(long, value_name = "NAME")]
     pub dns: Vec<String>,
+    /// An address that it is for
+    #[arg(long, value_name = "ADDR")]
+    pub ip: Vec<String>,
+    /// A URI that its holder is called, such as a SPIFFE ID
     #[arg(long, value_name = "URI")]
     pub uri: Vec<String>,
-    /// The directory to write to
+    /// A mailbox of its holder
+    #[arg(long, value_name = "ADDRESS")]
+    pub email: Vec<String>,
+    /// The subject's common name; otherwise the first name above
+    #[arg(long, value_name = "NAME")]
+    pub cn: Option<String>,
+    /// For clients; without this and --server for clients, and for servers too where it has a --dns or --ip name
+    #[arg(long)]
+    pub client: bool,
+    /// For servers; both may be given
+    #[arg(long)]
+    pub server: bool,
+    /// The directory to write to; - prints certificates and key (or the PKCS#12 file) instead
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    #[arg(long, default_value = "24h")]
+    /// How long it is valid, at most as long as the intermediate that signs it
+    #[arg(long, value_name = "TIME", default_value = "24h")]
     pub ttl: crate::model::units::Span,
+    /// Also as a PKCS#12 file, for browsers and key stores
     #[arg(long, requires = "password_file")]
     pub pkcs12: bool,
-    #[arg(long, value_name = "FILE")]
+    /// Its first and only line is the password of the PKCS#12 file; /dev/stdin asks there
+    #[arg(long, value_name = "FILE", requires = "pkcs12")]
     pub password_file: Option<PathBuf>,
 }
 
@@ -228,6 +265,7 @@ mod tests {
             "ca root --issuer corp",
             "ca --issuer corp trust",
             "ca issue --dns a.example --uri spiffe://a/b --out . --ttl 1h --pkcs12 --password-file p",
+            "ca issue --ip ::1 --email a@b.example --cn a --client --server --out -",
             "ca revoke 01ab",
             "ca rotate",
             "crds",

@@ -85,15 +85,16 @@ fn list(listing: Kind, ListArgs { output, watch, admin }: ListArgs) -> anyhow::R
 }
 
 fn ca(CaArgs { issuer, config, command }: CaArgs) -> anyhow::Result<ExitCode> {
+    let place = || {
+        let needed = ["state_dir", "issuers", "default_issuers"];
+        let settings = config::partial(config.as_deref(), environment(), &needed)?;
+        app::ca::Place::find(&settings, issuer.as_deref())
+    };
     match command {
-        CaCommand::Root => {
-            let needed = ["state_dir", "issuers", "default_issuers"];
-            let settings = config::partial(config.as_deref(), environment(), &needed)?;
-            app::ca_root(&settings, issuer.as_deref())
-        }
+        CaCommand::Root => app::ca::root(&place()?),
         CaCommand::Trust => Ok(not_built("portolan ca trust")),
-        CaCommand::Issue(_) => Ok(not_built("portolan ca issue")),
-        CaCommand::Revoke { .. } => Ok(not_built("portolan ca revoke")),
+        CaCommand::Issue(args) => app::ca::issue(&place()?, &args),
+        CaCommand::Revoke { certificate } => app::ca::revoke(&place()?, &certificate),
         CaCommand::Rotate => Ok(not_built("portolan ca rotate")),
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn limits(review: &mut Review<'_>, name: &str, given: &LimitSettings)
 }
 
 pub(super) fn timeouts(review: &mut Review<'_>, name: &str, given: &ListenerTimeoutSettings) -> ListenerTimeouts {
-    let ListenerTimeoutSettings { header, idle, body, send, handshake } = given;
+    let ListenerTimeoutSettings { header, idle, body, send, handshake, tunnel_idle } = given;
     let standard = ListenerTimeouts::default();
     let mut some = |field: &str, given: &Option<Span>, standard: Span| {
         let span = given.unwrap_or(standard);
@@ -72,6 +72,7 @@ pub(super) fn timeouts(review: &mut Review<'_>, name: &str, given: &ListenerTime
         body: some("body", body, standard.body),
         send: some("send", send, standard.send),
         handshake: some("handshake", handshake, standard.handshake),
+        tunnel_idle: some("tunnel_idle", tunnel_idle, standard.tunnel_idle),
     }
 }
 

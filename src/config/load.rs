@@ -258,7 +258,7 @@ listeners:
     trusted_proxies: [10.0.0.0/8, "fd00::/8"]
     proxy_protocol: off
     limits: { header_size: 64KiB, headers: 100, uri_size: 16KiB, body: 10MB, body_rate: 0, connections: 1000, client_connections: 50, streams: 100, resets: 10 }
-    timeouts: { header: 30s, idle: 75s, body: 60s, send: 60s, handshake: 5s }
+    timeouts: { header: 30s, idle: 75s, body: 60s, send: 60s, handshake: 5s, tunnel_idle: 10m }
 providers:
   docker:
     endpoint: "unix:///var/run/docker.sock"
@@ -356,6 +356,7 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
         assert_eq!(https.trusted_proxies.as_ref().map(Vec::len), Some(2));
         assert_eq!(https.limits.as_ref().and_then(|limits| limits.header_size).map(|size| size.0), Some(65_536));
         assert_eq!(listeners[1].timeouts.handshake.to_string(), "5s");
+        assert_eq!(listeners[1].timeouts.tunnel_idle.to_string(), "10m");
         let limits = listeners[1].limits;
         assert_eq!((limits.body, limits.body_rate, limits.connections), (Some(Size(10_000_000)), None, Some(1000)));
         assert_eq!((limits.client_connections, limits.streams, limits.resets), (Some(50), 100, 10));
@@ -381,6 +382,7 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
             ("timeouts.body", "0s"),
             ("timeouts.send", "0s"),
             ("timeouts.handshake", "0s"),
+            ("timeouts.tunnel_idle", "0s"),
         ] {
             let why = loaded("", &[], &[(&format!("listeners.http.{field}"), value)]).expect_err(field).join("\n");
             assert!(why.contains(&format!("listeners.http.{field}")), "{why}");

@@ -145,6 +145,8 @@ pub struct ListenerTimeoutSettings {
     pub send: Option<Span>,
     /// Until the TLS handshake is complete.
     pub handshake: Option<Span>,
+    /// While no byte passes either way through a WebSocket or another upgraded connection.
+    pub tunnel_idle: Option<Span>,
 }
 
 /// A provider that is absent is "auto" where that means anything; one that is given is on.

@@ -9,7 +9,7 @@
 
 pub mod ca;
 mod changes;
-mod durable;
+pub mod durable;
 pub mod health;
 pub mod last_good;
 pub mod leaves;
@@ -20,6 +20,7 @@ pub mod trust;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::material::dns::NameWatch;
 use crate::material::file::FileWatch;
 use crate::material::system_roots::system_roots;
+use crate::material::url::UrlWatch;
 use crate::model::diagnostic::{Diagnostic, Reason};
 use crate::model::health::Verdicts;
 use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
@@ -45,12 +47,14 @@ use crate::table::tls::Issuer;
 use crate::table::{Compiled, LiveTable, Materials, StickyKey, compile, patch};
 use crate::telemetry::metrics::Metrics;
 
+use ca::TrustFiles;
 use changes::Findings;
 use health::{Dialer, Health};
 use leaves::LeafStore;
 use materials::Certificates;
 use state::StateDir;
-use trust::{Refreshed, Trust};
+use trust::numbers::CrlNumbers;
+use trust::{Found, Refreshed, Trust};
 use view::{CertificateReport, View};
 
 /// What control is given by whoever wires the house.
@@ -97,13 +101,17 @@ pub struct Control {
     ledger: Ledger,
     sticky_key: StickyKey,
     files: FileWatch,
+    urls: UrlWatch,
+    /// The highest numbers of revocation lists, as they are on disk or should be.
+    numbers: CrlNumbers,
+    unwritten: Option<Diagnostic>,
     names: NameWatch,
     health: Health,
     verdicts: Arc<Verdicts>,
     certificates: Certificates,
+    trust: Trust,
     /// Read when they are first asked for.
     system_roots: Option<Result<Roots, String>>,
-    trust: Trust,
     tuning: Tuning,
     desired: Arc<Desired>,
     from_reconcile: Vec<Diagnostic>,
@@ -139,18 +147,22 @@ impl Control {
     /// Fails on an unreadable ledger: who holds which host is not guessed.
     pub fn new(setup: ControlSetup) -> Result<(Control, watch::Receiver<Arc<View>>), state::StateError> {
         let ledger = setup.state.ledger()?;
+        let numbers = CrlNumbers::load(&setup.state)?;
         let sticky_key = StickyKey(setup.state.sticky_key()?);
         let (view, seen) = watch::channel(Arc::new(View::default()));
         let control = Control {
             ledger,
             sticky_key,
             files: FileWatch::new(),
+            urls: UrlWatch::default(),
+            numbers,
+            unwritten: None,
             names: NameWatch::new(),
             health: Health::new(setup.dialer.clone(), setup.metrics.clone()),
             verdicts: Arc::default(),
             certificates: Certificates::default(),
-            system_roots: None,
             trust: Trust::default(),
+            system_roots: None,
             tuning: Tuning::default(),
             desired: Arc::default(),
             from_reconcile: Vec::new(),
@@ -182,6 +194,7 @@ impl Control {
                     Err(_) => return,
                 },
                 () = self.files.changed() => Due::Turn,
+                () = self.urls.changed() => Due::Turn,
                 () = self.names.changed() => Due::Turn,
                 Ok(()) = self.setup.kept.changed() => Due::Turn,
                 Some(bound) = self.setup.bound.recv() => {
@@ -228,12 +241,19 @@ impl Control {
         self.from_reconcile = findings;
 
         let paths = desired.certificates.values().flat_map(|c| [c.cert_file.clone(), c.key_file.clone()]);
-        self.files.set(paths.chain(trust::files(&desired)));
+        let issuers: BTreeMap<Name, TrustFiles> =
+            tuning.issuers.iter().map(|(name, store)| (name.clone(), store.ca().trust_files())).collect();
+        self.files.set(paths.chain(trust::files(&desired, &issuers)));
+        let state = self.setup.state.clone();
+        self.urls.set(&trust::urls(&desired), |url| state.read(kept(url)).ok().flatten().map(Arc::from));
         let (now, files) = (Timestamp::now(), self.files.current());
         let (another, findings) = self.certificates.refresh(&desired.certificates, &files, now);
         self.from_material = findings;
-        let Refreshed { changed, findings, next } = self.trust.refresh(&desired, &files, now);
+        let found = Found { files: &files, urls: self.urls.current(), issuers: &issuers };
+        let Refreshed { changed, findings, next, numbers, fetched } =
+            self.trust.refresh(&desired, found, &mut self.numbers, now);
         self.from_material.extend(findings);
+        self.keep_lists(numbers, fetched);
         let another = another || changed;
         // A moment later: an end is the last moment at which something is valid.
         let next = next.map(|next| next.saturating_add(Duration::from_secs(1)).unwrap_or(next));
@@ -265,6 +285,24 @@ impl Control {
             self.swap();
         }
         self.publish(&board);
+    }
+
+    /// A disk that takes nothing does not keep what is revoked in force: only a restart would not know that it was seen.
+    fn keep_lists(&mut self, numbers: bool, fetched: Vec<(Arc<str>, Arc<[u8]>)>) {
+        let state = &self.setup.state;
+        if numbers || self.unwritten.is_some() {
+            self.unwritten = self.numbers.store(state).err().map(|error| {
+                let subject = ObjectId::new(&Source::new(Provider::Settings, None), Kind::Document, "state_dir");
+                let detail = format!("{error}; after a restart an older revocation list would be taken for new");
+                Diagnostic::warning(subject, Reason::Unreadable, Origin::Default, detail)
+            });
+        }
+        for (url, bytes) in fetched {
+            if let Err(error) = state.write_atomic(kept(&url), &bytes, durable::PRIVATE) {
+                tracing::warn!(%error, %url, "what was fetched is not kept for a start while its URL is away");
+            }
+        }
+        self.from_material.extend(self.unwritten.clone());
     }
 
     /// Takes up what is known of the endpoints now, in the table in force.
@@ -401,6 +439,7 @@ impl Control {
             providers,
             configured,
             issuers: self.tuning.issuers.values().cloned().collect(),
+            policies: self.setup.live.load().policies().values().cloned().collect(),
             ready: not_ready_because.is_none(),
             not_ready_because,
         };
@@ -471,6 +510,11 @@ fn trusts_the_system(desired: &Desired) -> bool {
         let named = endpoint.tls.as_ref().is_some_and(|tls| tls.unverified || tls.has_trust());
         endpoint.scheme.is_secure() && !named
     })
+}
+
+/// Where what a URL said is kept in the state directory.
+fn kept(url: &str) -> PathBuf {
+    Path::new("fetched").join(crate::table::content::sha256_hex(url.as_bytes()))
 }
 
 /// Sleeps until a moment, or for ever.

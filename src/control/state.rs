@@ -52,6 +52,11 @@ pub enum StateError {
         path.display()
     )]
     LedgerNewer { path: PathBuf, found: u32 },
+    #[error(
+        "the record of the highest revocation lists seen, {}, is damaged: {why}; restore it from a backup, or remove it to \
+         take the lists that are there now for the newest", path.display()
+    )]
+    NumbersDamaged { path: PathBuf, why: String },
     #[error("\"{}\" does not name a file inside the state directory", path.display())]
     Outside { path: PathBuf },
 }

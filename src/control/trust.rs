@@ -1,10 +1,18 @@
 //! Trust bundles and revocation lists, from where they are found now to what a chain is checked against.
 //!
 //! ```text
-//! Desired's bundles and lists + files ─refresh(now)─▶ each loaded, or why not
+//! Desired's bundles and lists + files, URLs, internal CAs ─refresh(now)─▶ each loaded, or why not
+//!                                                CrlNumbers ◀──┘ the highest of each issuer: never again a lower one
 //! ```
 //! Unlike a certificate, one that cannot be used leaves nothing in force: what was trusted before may be what its owner
-//! has just taken away.
+//! has just taken away. Only what a URL said last stays, until it says itself that it is overdue.
+
+mod bundles;
+mod lists;
+pub mod numbers;
+mod own;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,14 +20,19 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::control::ca::TrustFiles;
 use crate::material::file::Content;
+use crate::material::url::Fetched;
 use crate::model::diagnostic::{Diagnostic, Origin, Reason};
-use crate::model::id::ObjectId;
-use crate::model::mtls::{BundleSource, ListSource, Revocation, TrustBundle};
-use crate::model::schema::StaleList;
+use crate::model::id::{Name, ObjectId};
+use crate::model::mtls::{BundleSource, ListSource};
+use crate::model::units::Span;
 use crate::reconcile::Desired;
 use crate::table::revocation::LoadedLists;
 use crate::table::trust::LoadedBundle;
+
+use numbers::CrlNumbers;
+use own::OwnCa;
 
 pub type Bundles = BTreeMap<ObjectId, Result<Arc<LoadedBundle>, String>>;
 pub type Lists = BTreeMap<ObjectId, Result<Arc<LoadedLists>, String>>;
@@ -29,8 +42,25 @@ pub type Lists = BTreeMap<ObjectId, Result<Arc<LoadedLists>, String>>;
 pub struct Trust {
     pub bundles: Bundles,
     pub lists: Lists,
-    /// What each was read from, so that nothing is read twice.
-    read: BTreeMap<ObjectId, Arc<[u8]>>,
+    /// The last good content of each, so that nothing is read twice.
+    read_bundles: BTreeMap<ObjectId, Read<LoadedBundle>>,
+    read_lists: BTreeMap<ObjectId, Read<LoadedLists>>,
+    own: BTreeMap<Name, OwnCa>,
+}
+
+#[derive(Debug)]
+struct Read<T> {
+    bytes: Arc<[u8]>,
+    loaded: Arc<T>,
+}
+
+/// What is there where bundles and lists are said to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Found<'a> {
+    pub files: &'a BTreeMap<PathBuf, Content>,
+    pub urls: &'a BTreeMap<Arc<str>, Fetched>,
+    /// The internal CAs.
+    pub issuers: &'a BTreeMap<Name, TrustFiles>,
 }
 
 /// Whether anything is another one now, and what is wrong.
@@ -40,10 +70,15 @@ pub struct Refreshed {
     pub findings: Vec<Diagnostic>,
     /// When a CA begins or ends, or a list is overdue: to be refreshed again then.
     pub next: Option<Timestamp>,
+    /// Whether a higher number was seen.
+    pub numbers: bool,
+    /// What was fetched and is good, to be kept for a start while its URL is away.
+    pub fetched: Vec<(Arc<str>, Arc<[u8]>)>,
 }
 
-/// Every file that bundles and lists are read from.
-pub fn files(desired: &Desired) -> impl Iterator<Item = PathBuf> {
+/// Every file that bundles and lists are read from. A bundle may hold the root of an internal CA by any name, so that
+/// all of these are followed where there is one at all.
+pub fn files(desired: &Desired, issuers: &BTreeMap<Name, TrustFiles>) -> Vec<PathBuf> {
     let bundles = desired.bundles.values().filter_map(|bundle| match &bundle.from {
         Some(BundleSource::File(path)) => Some(path.clone()),
         _ => None,
@@ -52,102 +87,47 @@ pub fn files(desired: &Desired) -> impl Iterator<Item = PathBuf> {
         Some(ListSource::File(path)) => Some(path.clone()),
         _ => None,
     });
-    bundles.chain(lists)
+    let own = issuers.values().filter(|_| !desired.bundles.is_empty());
+    let own = own.flat_map(|TrustFiles { root, revoked }| [root.clone(), revoked.clone()]);
+    bundles.chain(lists).chain(own).collect()
+}
+
+/// Every URL that lists are fetched from, and how often.
+pub fn urls(desired: &Desired) -> BTreeMap<Arc<str>, Option<Span>> {
+    let mut urls: BTreeMap<Arc<str>, Option<Span>> = BTreeMap::new();
+    for list in desired.revocations.values() {
+        let Some(ListSource::Url { url, refresh }) = &list.from else { continue };
+        let wanted = urls.entry(url.clone()).or_insert(*refresh);
+        *wanted = [*wanted, *refresh].into_iter().flatten().min_by_key(|span| span.0);
+    }
+    urls
 }
 
 impl Trust {
-    pub fn refresh(&mut self, desired: &Desired, files: &BTreeMap<PathBuf, Content>, now: Timestamp) -> Refreshed {
+    pub fn refresh(
+        &mut self,
+        desired: &Desired,
+        found: Found<'_>,
+        numbers: &mut CrlNumbers,
+        now: Timestamp,
+    ) -> Refreshed {
         let mut refreshed = Refreshed::default();
-        let known = |id: &ObjectId| desired.bundles.contains_key(id) || desired.revocations.contains_key(id);
-        self.read.retain(|id, _| known(id));
+        self.read_bundles.retain(|id, _| desired.bundles.contains_key(id));
+        self.read_lists.retain(|id, _| desired.revocations.contains_key(id));
         refreshed.changed |= keep(&mut self.bundles, |id| desired.bundles.contains_key(id));
         refreshed.changed |= keep(&mut self.lists, |id| desired.revocations.contains_key(id));
+        if !desired.bundles.is_empty() {
+            own::refresh(&mut self.own, found.issuers, found.files);
+        }
         for (id, bundle) in &desired.bundles {
-            self.bundle(id, bundle, files, now, &mut refreshed);
+            self.bundle(id, bundle, found, now, &mut refreshed);
         }
         for (id, list) in &desired.revocations {
-            self.list(id, list, files, now, &mut refreshed);
+            let signers = self.signers(id, desired);
+            self.list(id, list, &signers, found, numbers, now, &mut refreshed);
         }
+        refreshed.findings.extend(self.unchecked(desired));
         refreshed
-    }
-
-    fn bundle(
-        &mut self,
-        id: &ObjectId,
-        bundle: &TrustBundle,
-        files: &BTreeMap<PathBuf, Content>,
-        now: Timestamp,
-        refreshed: &mut Refreshed,
-    ) {
-        let place = place(match &bundle.from {
-            Some(BundleSource::File(path)) => Some(path),
-            _ => None,
-        });
-        let content = match &bundle.from {
-            Some(BundleSource::File(path)) => content(path, files),
-            Some(BundleSource::Pem(pem)) => Ok(pem.as_bytes().into()),
-            Some(BundleSource::Issuer(name)) => Err(format!("trusting the issuer \"{name}\" is not built yet")),
-            None => Err("it says nothing".to_string()),
-        };
-        let loaded = content.and_then(|bytes| {
-            let same = self.read.get(id).is_some_and(|read| **read == *bytes);
-            let before = self.bundles.get(id).and_then(|before| before.as_ref().ok());
-            let loaded = match before {
-                Some(before) if same => before.clone(),
-                _ => Arc::new(LoadedBundle::read(&bytes).map_err(|why| format!("{place}{why}"))?),
-            };
-            self.read.insert(id.clone(), bytes);
-            refreshed.next = refreshed.next.into_iter().chain(loaded.next_change(now)).min();
-            loaded.check(now).map_err(|why| format!("{place}{why}"))?;
-            Ok(loaded)
-        });
-        match &loaded {
-            Ok(loaded) => warn(id, &bundle.origin, &place, loaded.warnings(now), refreshed),
-            Err(why) => close(id, &bundle.origin, why, refreshed),
-        }
-        let same = |a: &Arc<LoadedBundle>, b: &Arc<LoadedBundle>| a.key == b.key;
-        refreshed.changed |= put(&mut self.bundles, id, loaded, same);
-    }
-
-    fn list(
-        &mut self,
-        id: &ObjectId,
-        list: &Revocation,
-        files: &BTreeMap<PathBuf, Content>,
-        now: Timestamp,
-        refreshed: &mut Refreshed,
-    ) {
-        let place = place(match &list.from {
-            Some(ListSource::File(path)) => Some(path),
-            _ => None,
-        });
-        let content = match &list.from {
-            Some(ListSource::File(path)) => content(path, files),
-            Some(ListSource::Pem(pem)) => Ok(pem.as_bytes().into()),
-            Some(ListSource::Url { url, .. }) => Err(format!("fetching {url} is not built yet")),
-            None => Err("it says nothing".to_string()),
-        };
-        let loaded = content.and_then(|bytes| {
-            let same = self.read.get(id).is_some_and(|read| **read == *bytes);
-            let before = self.lists.get(id).and_then(|before| before.as_ref().ok());
-            let loaded = match before {
-                Some(before) if same => before.clone(),
-                _ => Arc::new(LoadedLists::read(&bytes).map_err(|why| format!("{place}{why}"))?),
-            };
-            self.read.insert(id.clone(), bytes);
-            Ok(loaded)
-        });
-        match &loaded {
-            Ok(loaded) => {
-                let ends = loaded.lists.iter().map(|list| list.next_update).filter(|end| *end >= now);
-                refreshed.next = refreshed.next.into_iter().chain(ends).min();
-                let warnings = loaded.warnings(now, list.stale == StaleList::Deny);
-                warn(id, &list.origin, &place, warnings, refreshed);
-            }
-            Err(why) => close(id, &list.origin, why, refreshed),
-        }
-        let same = |a: &Arc<LoadedLists>, b: &Arc<LoadedLists>| a.key == b.key;
-        refreshed.changed |= put(&mut self.lists, id, loaded, same);
     }
 }
 
@@ -155,13 +135,20 @@ fn place(path: Option<&PathBuf>) -> String {
     path.map_or(String::new(), |path| format!("{}: ", path.display()))
 }
 
-fn content(path: &PathBuf, files: &BTreeMap<PathBuf, Content>) -> Result<Arc<[u8]>, String> {
+fn content(path: &PathBuf, files: &BTreeMap<PathBuf, Content>) -> Content {
     match files.get(path) {
-        Some(Ok(bytes)) => Ok(bytes.clone()),
-        Some(Err(why)) => Err(why.clone()),
+        Some(content) => content.clone(),
         None => Err(format!("{} has not been read yet", path.display())),
     }
 }
+
+/// Half a file can be whole blocks, and what is missing a list of those who may not come in any more.
+fn is_cut_short<T>(last: Option<&Read<T>>, bytes: &[u8]) -> bool {
+    !bytes.is_empty() && last.is_some_and(|last| bytes.len() < last.bytes.len() && last.bytes.starts_with(bytes))
+}
+
+const CUT_SHORT: &str =
+    "it is a mere beginning of what it held; write the rest, or begin it with a comment if that is all";
 
 fn keep<T>(map: &mut BTreeMap<ObjectId, T>, wanted: impl Fn(&ObjectId) -> bool) -> bool {
     let before = map.len();

@@ -10,6 +10,9 @@ use crate::model::snapshot::ProviderReport;
 use crate::model::{Diagnostic, ObjectId};
 use crate::reconcile::Desired;
 use crate::table::certificate::LoadedCertificate;
+use crate::table::policy::Policy;
+use crate::table::seen::Client;
+use crate::table::trust::Anchor;
 
 use super::leaves::{LeafReport, LeafStore};
 
@@ -30,6 +33,8 @@ pub struct View {
     pub configured: Vec<CertificateReport>,
     /// What they have issued is asked of them when somebody looks: a handshake is no turn.
     pub issuers: Vec<Arc<LeafStore>>,
+    /// Client-certificate policies in force, and whom they have let in.
+    pub policies: Vec<Arc<Policy>>,
     pub ready: bool,
     /// What `/readyz` says while it is not.
     pub not_ready_because: Option<String>,
@@ -49,13 +54,25 @@ impl View {
     }
 
     /// Everything that clients may be shown, as of now.
-    pub fn certificates(&self) -> Vec<CertificateReport> {
+    pub fn shown(&self) -> Vec<CertificateReport> {
         let issued = self.issuers.iter().flat_map(|issuer| issuer.report());
         issued.map(CertificateReport::issued).chain(self.configured.iter().cloned()).collect()
     }
+
+    /// The same, and the certificates of policies: the CAs that they trust, and the clients that they have let in.
+    pub fn certificates(&self) -> Vec<CertificateReport> {
+        let trusted = self
+            .policies
+            .iter()
+            .flat_map(|policy| policy.trust.anchors().iter().map(|anchor| CertificateReport::trusted(policy, anchor)));
+        let clients = self.policies.iter().flat_map(|policy| {
+            policy.seen.clients().into_iter().map(|client| CertificateReport::client(policy, client))
+        });
+        self.shown().into_iter().chain(trusted).chain(clients).collect()
+    }
 }
 
-/// A certificate that handshakes are answered with.
+/// A certificate that handshakes are answered with, or that policies have to do with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CertificateReport {
     /// The host pattern that an issuer made it for, or the configured name.
@@ -77,6 +94,10 @@ pub struct CertificateReport {
 pub enum CertificateKind {
     Issued,
     Configured,
+    /// A CA by which a policy verifies clients.
+    Trusted,
+    /// A client's, which a policy has let in.
+    Client,
 }
 
 impl CertificateReport {
@@ -91,6 +112,34 @@ impl CertificateReport {
             not_after,
             serial,
             origin: "issued on demand".into(),
+        }
+    }
+
+    fn trusted(policy: &Policy, anchor: &Anchor) -> CertificateReport {
+        let Anchor { subject, issuer, serial, not_before, not_after, .. } = anchor;
+        CertificateReport {
+            name: subject.clone(),
+            kind: CertificateKind::Trusted,
+            issuer: issuer.clone(),
+            not_before: *not_before,
+            not_after: *not_after,
+            serial: serial.clone(),
+            hosts: Vec::new(),
+            origin: format!("trusted by {}", policy.label),
+        }
+    }
+
+    fn client(policy: &Policy, client: Client) -> CertificateReport {
+        let Client { subject, issuer, serial, names, not_before, not_after, last } = client;
+        CertificateReport {
+            name: subject,
+            kind: CertificateKind::Client,
+            issuer,
+            not_before,
+            not_after,
+            serial,
+            hosts: names,
+            origin: format!("let in by {} at {last:.0}", policy.label),
         }
     }
 

@@ -1,5 +1,6 @@
-//! What routes and policies are made of, as it changes: files and names in DNS today, URLs later.
+//! What routes and policies are made of, as it changes: files, URLs and names in DNS.
 
 pub mod dns;
 pub mod file;
 pub mod system_roots;
+pub mod url;

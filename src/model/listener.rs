@@ -130,6 +130,8 @@ pub struct ListenerTimeouts {
     pub send: Span,
     /// From the TCP connection to the end of the TLS handshake.
     pub handshake: Span,
+    /// While no byte passes either way through a WebSocket or another upgraded connection.
+    pub tunnel_idle: Span,
 }
 
 impl Default for ListenerTimeouts {
@@ -140,6 +142,7 @@ impl Default for ListenerTimeouts {
             body: Span::seconds(60),
             send: Span::seconds(60),
             handshake: Span::seconds(10),
+            tunnel_idle: Span::seconds(3600),
         }
     }
 }

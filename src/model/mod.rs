@@ -28,6 +28,7 @@ pub mod schema;
 pub mod service;
 pub mod snapshot;
 pub mod units;
+pub mod vouching;
 
 pub use certificate::Certificate;
 pub use diagnostic::{Denial, Diagnostic, Origin, Reason, Severity};

@@ -382,12 +382,14 @@ pub struct TrustBundleSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RevocationSpec {
-    /// Operator-only.
+    /// PEM or DER, one list or several. Operator-only.
     pub file: Option<String>,
-    /// Operator-only.
+    /// `http://` or `https://`, of PEM or DER. Operator-only.
     pub url: Option<String>,
+    /// How often `url` is fetched; absent means once an hour.
     pub refresh: Option<Span>,
     pub pem: Option<String>,
+    /// What becomes of a list that is overdue; absent means `deny`.
     pub stale: Option<StaleList>,
 }
 

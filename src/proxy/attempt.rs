@@ -13,19 +13,21 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::Either;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::model::schema::Scheme;
 use crate::model::service::Timeouts;
 use crate::model::units::Span;
 
 use super::body::RequestBody;
 use super::connect::Connected;
 use super::error::{ErrorKind, ProxyError};
-use super::opening::open;
+use super::opening::{open, open_h1};
 use super::pool::Slot;
 use super::upload::Upload;
+use super::websocket::Connect;
 use super::wire::Trace;
 
 /// For the answer of an endpoint that has departed.
@@ -64,6 +66,8 @@ pub struct Limits<'a> {
     pub fresh: bool,
     /// It has no body, and twice is as once.
     pub repeatable: bool,
+    /// It asks for another protocol.
+    pub switches: bool,
     /// The client takes trailers.
     pub trailers: bool,
     /// The time for an answer begins where this is over.
@@ -84,8 +88,8 @@ pub enum Departure {
     Move,
     /// It cannot be tried again, or there is nobody to try it with: it has a few seconds to be answered all the same.
     Bear,
-    /// The service itself is gone from the configuration, which is no word on the endpoint: what is under way is
-    /// finished.
+    /// The service itself is gone from the configuration, or its terms are others now, which is no word on the endpoint:
+    /// what is under way is finished.
     Finish,
 }
 
@@ -110,7 +114,7 @@ pub async fn attempt(
     limits: &Limits<'_>,
     departure: impl Fn(Sent) -> Departure,
 ) -> Outcome {
-    let kept = if limits.fresh { None } else { slot.checkout() };
+    let kept = if limits.fresh || is_apart(slot, limits) { None } else { slot.checkout() };
     let was_kept = kept.is_some();
     let outcome = match kept {
         Some(connection) => send(slot, connection, true, request, limits, &departure).await,
@@ -125,6 +129,11 @@ pub async fn attempt(
     }
 }
 
+/// An endpoint that picks its protocol gets a request to switch over h1, which every server does it by.
+fn is_apart(slot: &Slot, limits: &Limits<'_>) -> bool {
+    limits.switches && slot.endpoint.scheme == Scheme::Https
+}
+
 async fn fresh(
     slot: &Rc<Slot>,
     request: Request<RequestBody>,
@@ -133,7 +142,8 @@ async fn fresh(
 ) -> Outcome {
     let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let limit = left.map_or(limits.timeouts.connect.0, |left| left.min(limits.timeouts.connect.0));
-    let mut connecting = pin!(open(slot, limit));
+    let mut connecting =
+        pin!(async { if is_apart(slot, limits) { open_h1(slot, limit).await } else { open(slot, limit).await } });
     let connected = tokio::select! {
         biased;
         connected = &mut connecting => connected,
@@ -160,13 +170,20 @@ async fn send(
 ) -> Outcome {
     let address = slot.endpoint.address;
     let patience = limits.timeouts.response_header.0;
+    let mut websocket = None;
     let (answer, mut again) = match &mut connection {
         Connected::H1(exclusive) => {
+            exclusive.trace.expect_switch(limits.switches);
             let again = Again::traced(&exclusive.trace, limits.repeatable);
             (Either::Left(exclusive.sender.try_send_request(request)), again)
         }
         Connected::H2(place) => {
-            let again = Again::Kept(Some(copy(&mut request)));
+            let again = Again::Kept(Some(Box::new(copy(&mut request))));
+            websocket = Connect::of(&mut request, limits.switches);
+            if websocket.is_some() && !place.connection().takes_extended_connect() {
+                let why = format!("{address}: it speaks HTTP/2 without WebSockets (RFC 8441)");
+                return Failure::for_good(ProxyError::new(ErrorKind::UpgradeRefused, why));
+            }
             (Either::Right(place.send(request, limits.trailers)), again)
         }
     };
@@ -181,7 +198,15 @@ async fn send(
         tokio::select! {
             biased;
             answer = &mut answer => match answer {
-                Ok(response) => return Outcome::Answered(response, connection),
+                Ok(mut response) => {
+                    if let Some(websocket) = websocket.filter(|_| response.status().is_success()) {
+                        websocket.agree(&mut response);
+                    }
+                    if let Connected::H1(exclusive) = &connection {
+                        exclusive.trace.expect_switch(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+                    }
+                    return Outcome::Answered(response, connection);
+                }
                 Err(error) => break error,
             },
             () = &mut departed, if watching => {
@@ -242,7 +267,7 @@ enum Again {
     /// From the bytes that went out.
     Traced { trace: Rc<Trace>, before: u64 },
     /// The library gives nothing back once it has taken a request for a stream.
-    Kept(Option<Request<RequestBody>>),
+    Kept(Option<Box<Request<RequestBody>>>),
 }
 
 impl Again {
@@ -255,7 +280,7 @@ impl Again {
     fn request(&mut self) -> Option<Request<RequestBody>> {
         match self {
             Again::Traced { trace, .. } => trace.request(),
-            Again::Kept(request) => request.take().filter(|request| request.body().is_whole()),
+            Again::Kept(request) => request.take().filter(|request| request.body().is_whole()).map(|request| *request),
         }
     }
 

@@ -13,11 +13,14 @@ use super::connect::Connected;
 use super::connection::Connection;
 use super::error::ErrorKind;
 use super::exchange::Exchange;
+use super::expectation::{Gate, Unasked};
 use super::framing::AfterAnswer;
+use super::held::Hold;
 use super::pool::{InFlight, Slot};
 use super::replay::Kept;
 use super::trailers::{Passing, TrailerGate};
 use super::upload::{Pace, Upload};
+use super::worker::LiveRoute;
 
 /// What goes to an endpoint. Most requests have none and allocate nothing for it.
 #[derive(Debug)]
@@ -38,6 +41,11 @@ pub struct Coming {
     trailers: TrailerGate,
     upload: Rc<Upload>,
     settled: bool,
+    /// Before an endpoint has said that it wants it.
+    gate: Option<Gate>,
+    /// Whose request it is, once that is known, and its place among what is under way, once it is waited for.
+    held: Option<(Rc<Connection>, Rc<LiveRoute>)>,
+    hold: Option<Hold>,
 }
 
 /// Why a request's body breaks off.
@@ -52,6 +60,10 @@ pub enum UploadError {
     TooLarge,
     #[error("the body comes too slowly")]
     TooSlow,
+    #[error("the request may not go on: {}", .0.reason())]
+    Withdrawn(ErrorKind),
+    #[error("the endpoint answered without asking for the body")]
+    Unasked,
 }
 
 impl RequestBody {
@@ -70,6 +82,9 @@ impl RequestBody {
             trailers: TrailerGate::new(Passing::None, worker),
             upload,
             settled: false,
+            gate: None,
+            held: None,
+            hold: None,
         }))
     }
 
@@ -79,7 +94,23 @@ impl RequestBody {
 
     pub fn passing(mut self, passing: Passing) -> RequestBody {
         if let RequestBody::Coming(coming) = &mut self {
-            coming.pass(passing);
+            coming.trailers.passing = passing;
+        }
+        self
+    }
+
+    /// It waits until the endpoint asks for it.
+    pub fn gated(mut self, gate: Gate) -> RequestBody {
+        if let RequestBody::Coming(coming) = &mut self {
+            coming.gate = Some(gate);
+        }
+        self
+    }
+
+    /// It ends where its route does not let it go on.
+    pub fn held(mut self, connection: &Rc<Connection>, route: &Rc<LiveRoute>) -> RequestBody {
+        if let RequestBody::Coming(coming) = &mut self {
+            coming.held = Some((connection.clone(), route.clone()));
         }
         self
     }
@@ -88,8 +119,8 @@ impl RequestBody {
     pub fn passing_in_h2(&mut self) {
         match self {
             RequestBody::None => {}
-            RequestBody::Coming(coming) => coming.pass(Passing::Unforged),
-            RequestBody::Kept(kept) => kept.pass(Passing::Unforged),
+            RequestBody::Coming(coming) => coming.pass_in_h2(),
+            RequestBody::Kept(kept) => kept.pass_in_h2(),
         }
     }
 
@@ -144,8 +175,12 @@ impl Body for RequestBody {
 }
 
 impl Coming {
-    pub fn pass(&mut self, passing: Passing) {
-        self.trailers.passing = passing;
+    pub fn pass_in_h2(&mut self) {
+        self.trailers.passing = Passing::Unforged;
+        // Nobody can be heard to ask for it.
+        if let Some(gate) = self.gate.take() {
+            gate.open();
+        }
     }
 
     pub fn is_end_stream(&self) -> bool {
@@ -165,10 +200,29 @@ impl Coming {
     }
 
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let mut frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+        let open = match &mut self.gate {
+            Some(gate) => gate.poll_open(cx),
+            None => Poll::Ready(Ok(())),
+        };
+        let frame = match open {
+            Poll::Ready(Ok(())) => {
+                self.gate = None;
+                Pin::new(&mut self.inner).poll_frame(cx)
+            }
+            // No fault of anybody's: there is an answer.
+            Poll::Ready(Err(Unasked)) => return Poll::Ready(Some(Err(UploadError::Unasked))),
+            Poll::Pending => Poll::Pending,
+        };
+        if !self.inner.is_end_stream()
+            && let Poll::Ready(kind) = self.poll_withdrawn(cx)
+        {
+            return self.fail(kind, UploadError::Withdrawn(kind));
+        }
+        let mut frame = match frame {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
-                if let Some(pace) = &mut self.pace
+                if self.gate.is_none()
+                    && let Some(pace) = &mut self.pace
                     && !self.upload.has_answer()
                     && pace.poll_late(cx).is_ready()
                 {
@@ -199,6 +253,13 @@ impl Coming {
         Poll::Ready(Some(Ok(frame)))
     }
 
+    fn poll_withdrawn(&mut self, cx: &mut Context<'_>) -> Poll<ErrorKind> {
+        if let Some((connection, route)) = self.held.take() {
+            self.hold = Some(Hold::begin(&connection, &route.entry));
+        }
+        self.hold.as_mut().map_or(Poll::Pending, |hold| hold.poll_ended(cx))
+    }
+
     fn fail(&self, kind: ErrorKind, error: UploadError) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         self.upload.fail(kind, &error);
         Poll::Ready(Some(Err(error)))
@@ -220,6 +281,8 @@ pub enum BodyError {
     Endpoint(hyper::Error),
     #[error("the whole exchange took longer than it may")]
     Overdue,
+    #[error("the answer may not go on: {}", .0.reason())]
+    Withdrawn(ErrorKind),
 }
 
 /// What goes to a client: an endpoint's answer or Portolan's own. Carries the exchange, which is over when the body is
@@ -227,7 +290,8 @@ pub enum BodyError {
 #[derive(Debug)]
 pub struct ResponseBody {
     content: Content,
-    exchange: Box<Exchange>,
+    /// None where it goes on as a tunnel.
+    exchange: Option<Box<Exchange>>,
 }
 
 #[derive(Debug)]
@@ -240,6 +304,7 @@ enum Content {
         trailers: TrailerGate,
         /// When the whole exchange must be over.
         deadline: Option<Pin<Box<Sleep>>>,
+        hold: Option<Hold>,
     },
 }
 
@@ -255,15 +320,20 @@ pub struct Lent {
 impl ResponseBody {
     pub fn own(content: Bytes, exchange: Box<Exchange>) -> ResponseBody {
         exchange.upload.responded();
-        ResponseBody { content: Content::Own((!content.is_empty()).then_some(content)), exchange }
+        ResponseBody { content: Content::Own((!content.is_empty()).then_some(content)), exchange: Some(exchange) }
+    }
+
+    /// Of an answer after which the connection, or the stream, is no longer HTTP's.
+    pub fn none() -> ResponseBody {
+        ResponseBody { content: Content::Own(None), exchange: None }
     }
 
     pub fn stream(inner: Incoming, connection: Lent, trailers: TrailerGate, exchange: Box<Exchange>) -> ResponseBody {
         exchange.upload.responded();
         let ended = inner.is_end_stream();
         let deadline = exchange.deadline.filter(|_| !ended).map(|deadline| Box::pin(sleep_until(deadline)));
-        let content = Content::Stream { inner, ended, connection: Some(connection), trailers, deadline };
-        ResponseBody { content, exchange }
+        let content = Content::Stream { inner, ended, connection: Some(connection), trailers, deadline, hold: None };
+        ResponseBody { content, exchange: Some(exchange) }
     }
 }
 
@@ -275,10 +345,17 @@ impl Body for ResponseBody {
         let this = &mut *self;
         let frame = match &mut this.content {
             Content::Own(content) => content.take().map(|bytes| Ok(Frame::data(bytes))),
-            Content::Stream { inner, ended, trailers, deadline, .. } => {
-                let mut frame = match Pin::new(&mut *inner).poll_frame(cx) {
-                    Poll::Ready(frame) => frame.map(|frame| frame.map_err(BodyError::Endpoint)),
-                    Poll::Pending => {
+            Content::Stream { inner, ended, trailers, deadline, hold, .. } => {
+                let polled = Pin::new(&mut *inner).poll_frame(cx);
+                let goes_on = !matches!(polled, Poll::Ready(None)) && !inner.is_end_stream();
+                if goes_on && hold.is_none() {
+                    *hold = this.exchange.as_ref().and_then(|exchange| exchange.hold());
+                }
+                let withdrawn = hold.as_mut().filter(|_| goes_on).map(|hold| hold.poll_ended(cx));
+                let mut frame = match (withdrawn, polled) {
+                    (Some(Poll::Ready(kind)), _) => Some(Err(BodyError::Withdrawn(kind))),
+                    (_, Poll::Ready(frame)) => frame.map(|frame| frame.map_err(BodyError::Endpoint)),
+                    (_, Poll::Pending) => {
                         let Some(deadline) = deadline else { return Poll::Pending };
                         ready!(deadline.as_mut().poll(cx));
                         Some(Err(BodyError::Overdue))
@@ -288,15 +365,19 @@ impl Body for ResponseBody {
                 match &frame {
                     None => *ended = true,
                     Some(Ok(_)) => *ended = inner.is_end_stream(),
-                    Some(Err(error)) => this.exchange.broken(error),
+                    Some(Err(error)) => {
+                        if let Some(exchange) = &mut this.exchange {
+                            exchange.broken(error);
+                        }
+                    }
                 }
                 frame
             }
         };
         if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
+            && let (Some(data), Some(exchange)) = (frame.data_ref(), &mut this.exchange)
         {
-            this.exchange.response_bytes += data.len() as u64;
+            exchange.response_bytes += data.len() as u64;
         }
         Poll::Ready(frame)
     }

@@ -7,13 +7,17 @@
 //! What is to be spoken to over TLS is spoken to over TLS or not at all.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
+use bytes::Bytes;
+use hyper::client::conn::http1::{self, Parts, SendRequest};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use rustls::CertificateError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -26,6 +30,7 @@ use crate::table::endpoint::EndpointTls;
 use super::body::RequestBody;
 use super::error::{ErrorKind, ProxyError};
 use super::shared::{Place, Shared};
+use super::tunnel::Side;
 use super::wire::{Trace, Traced};
 
 /// A connection that can be sent on.
@@ -41,6 +46,21 @@ pub enum Connected {
 pub struct Exclusive {
     pub sender: SendRequest<RequestBody>,
     pub trace: Rc<Trace>,
+    left: oneshot::Receiver<Side>,
+}
+
+impl Connected {
+    /// Its bytes, or those of its stream, once the endpoint has switched protocols; `None` where it is gone. `stream` is
+    /// what the library put beside the answer.
+    pub async fn switched(self, stream: Option<OnUpgrade>) -> Option<Side> {
+        match self {
+            Connected::H1(exclusive) => exclusive.left.await.ok(),
+            Connected::H2(place) => {
+                let stream = Box::new(TokioIo::new(stream?.await.ok()?));
+                Some(Side { stream, ahead: Bytes::new(), _place: Some(place) })
+            }
+        }
+    }
 }
 
 /// What an endpoint made of a connection.
@@ -49,10 +69,11 @@ pub enum Opened {
     H2(Rc<Shared>),
 }
 
-pub async fn connect(endpoint: &LiveEndpoint, limit: Duration) -> Result<Opened, ProxyError> {
+/// `exclusive`: over h1 alone, where the endpoint would pick.
+pub async fn connect(endpoint: &LiveEndpoint, limit: Duration, exclusive: bool) -> Result<Opened, ProxyError> {
     let address = endpoint.address;
     let at = |Failed(kind, why)| ProxyError::new(kind, format!("{address}: {why}"));
-    timeout(limit, open(endpoint))
+    timeout(limit, open(endpoint, exclusive))
         .await
         .unwrap_or_else(|_| Err(Failed(ErrorKind::ConnectTimeout, format!("no connection within {}", Span(limit)))))
         .map_err(at)
@@ -64,7 +85,7 @@ fn unreachable(why: String) -> Failed {
     Failed(ErrorKind::EndpointUnreachable, why)
 }
 
-async fn open(endpoint: &LiveEndpoint) -> Result<Opened, Failed> {
+async fn open(endpoint: &LiveEndpoint, exclusive: bool) -> Result<Opened, Failed> {
     let stream = TcpStream::connect(endpoint.address).await.map_err(|error| unreachable(error.to_string()))?;
     // Requests are written whole; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
@@ -72,7 +93,7 @@ async fn open(endpoint: &LiveEndpoint) -> Result<Opened, Failed> {
         (Scheme::Http, _) => h1(stream).await.map(Opened::H1),
         (Scheme::H2c, _) => Shared::begin(stream, false).await.map(Opened::H2),
         (Scheme::Https | Scheme::H2, Some(tls)) => {
-            let stream = handshake(stream, tls).await?;
+            let stream = handshake(stream, tls, exclusive).await?;
             match stream.get_ref().1.alpn_protocol() {
                 Some(b"h2") => Shared::begin(stream, true).await.map(Opened::H2),
                 _ if endpoint.scheme == Scheme::H2 => {
@@ -89,9 +110,13 @@ async fn open(endpoint: &LiveEndpoint) -> Result<Opened, Failed> {
     opened.map_err(unreachable)
 }
 
-async fn handshake(stream: TcpStream, tls: &EndpointTls) -> Result<TlsStream<TcpStream>, Failed> {
+async fn handshake(stream: TcpStream, tls: &EndpointTls, exclusive: bool) -> Result<TlsStream<TcpStream>, Failed> {
     let EndpointTls { with, server_name } = tls;
-    let connector = TlsConnector::from(with.config.clone());
+    let mut config = with.config.clone();
+    if exclusive {
+        Arc::make_mut(&mut config).alpn_protocols = vec![b"http/1.1".to_vec()];
+    }
+    let connector = TlsConnector::from(config);
     connector.connect(server_name.clone(), stream).await.map_err(|error| {
         let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
         match cause {
@@ -139,10 +164,17 @@ where
 {
     let trace = Rc::<Trace>::default();
     let traced = Traced { stream, trace: trace.clone() };
-    let (sender, connection) = http1::handshake(TokioIo::new(traced)).await.map_err(|error| error.to_string())?;
+    let (sender, mut connection) = http1::handshake(TokioIo::new(traced)).await.map_err(|error| error.to_string())?;
+    let (leave, left) = oneshot::channel();
+    let of = trace.clone();
     tokio::task::spawn_local(async move {
         // How it ended is seen by whoever was using it.
-        let _ = connection.await;
+        let ended = (&mut connection).await;
+        if ended.is_ok() && of.expects_switch() {
+            let Parts { io, read_buf, .. } = connection.into_parts();
+            // Nobody waits for it where the endpoint did not switch.
+            let _ = leave.send(Side { stream: Box::new(io.into_inner()), ahead: read_buf, _place: None });
+        }
     });
-    Ok(Exclusive { sender, trace })
+    Ok(Exclusive { sender, trace, left })
 }

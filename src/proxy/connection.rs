@@ -7,15 +7,18 @@
 //! ```
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::HeaderValue;
+use bytes::Bytes;
 use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
@@ -26,9 +29,10 @@ use crate::model::listener::{ListenerLimits, ListenerTimeouts};
 use crate::table::TableListener;
 
 use super::activity::{Activity, Expiry};
+use super::body::ResponseBody;
 use super::drain::{Course, Drain, Step};
 use super::forwarded::Vouched;
-use super::handler;
+use super::handler::{self, Answered};
 use super::handshake::{TlsFacts, handshake};
 use super::limits::library_head;
 use super::unheard::{Unheard, request_timeout};
@@ -92,6 +96,8 @@ pub async fn serve(
         })
     };
     if !listener.tls {
+        // The listener of one table is a large part of it, and a connection may outlive many.
+        drop(compiled);
         let born = Instant::now();
         let mut stream = stream;
         let preface = tokio::select! {
@@ -183,17 +189,18 @@ async fn h1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     drain: &Drain,
 ) -> Option<Unheard> {
     let closing = Rc::new(Cell::new(false));
-    let (of, last) = (connection.clone(), closing.clone());
+    let becomes = Rc::new(Cell::new(None));
+    let (of, last, then) = (connection.clone(), closing.clone(), becomes.clone());
     let service = service_fn(move |request| {
-        let (of, last) = (of.clone(), last.clone());
+        let (of, last, then) = (of.clone(), last.clone(), then.clone());
         async move {
-            let answer = handler::handle(of, request).await;
-            answer.map(|mut answer| {
-                if last.get() {
-                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                answer
-            })
+            let Answered { mut response, tunnel } = handler::handle(of, request).await;
+            if tunnel.is_some() {
+                then.set(tunnel);
+            } else if last.get() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
         }
     });
     let mut builder = http1::Builder::new();
@@ -203,8 +210,31 @@ async fn h1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         builder.max_headers(connection.limits.headers as usize);
     }
     let mut served = builder.serve_connection(TokioIo::new(stream), service);
-    let course = drain.of_h1(&closing);
-    match until_over(&mut served, |served| served.graceful_shutdown(), connection, course).await {
+    let mut course = drain.of_h1(&closing);
+    let end = until_over(&mut served, |served| served.graceful_shutdown(), connection, &mut course).await;
+    match (end, becomes.take()) {
+        // Where the head of the answer is not all gone, what comes after it cannot follow.
+        (End::Itself(Ok(())), Some(tunnel)) if connection.activity.is_flushed() => {
+            let parts = served.into_parts();
+            tunnel.run(parts.io.into_inner(), parts.read_buf, course.cut_off()).await;
+            None
+        }
+        (end, _) => h1_end(end, connection, served).await,
+    }
+}
+
+/// What became of a connection that remained HTTP's.
+async fn h1_end<S, V>(
+    end: End,
+    connection: &Rc<Connection>,
+    served: http1::Connection<TokioIo<Watched<S>>, V>,
+) -> Option<Unheard>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    V: HttpService<Incoming, ResBody = ResponseBody>,
+    V::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match end {
         End::Itself(Ok(())) | End::CutOff => None,
         End::Itself(Err(error)) => {
             tracing::debug!(%error, "h1 connection ended");
@@ -227,7 +257,25 @@ async fn h2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     drain: &Drain,
 ) -> Option<Unheard> {
     let of = connection.clone();
-    let service = service_fn(move |request| handler::handle(of.clone(), request));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let of = of.clone();
+        // Of an extended CONNECT: its stream, once it is answered with success.
+        let stream = (*request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
+        async move {
+            let Answered { response, tunnel } = handler::handle(of.clone(), request).await;
+            if let (Some(tunnel), Some(stream)) = (tunnel, stream) {
+                // The worker does not end before what the tunnel has to say is said.
+                let open = of.worker.open();
+                tokio::task::spawn_local(async move {
+                    if let Ok(stream) = stream.await {
+                        tunnel.run(TokioIo::new(stream), Bytes::new(), std::future::pending()).await;
+                    }
+                    drop(open);
+                });
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
     let limits = &connection.limits;
     let mut served = http2::Builder::new(Local)
         .timer(TokioTimer::new())
@@ -237,8 +285,10 @@ async fn h2<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         .max_local_error_reset_streams(MAX_LOCAL_RESETS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .enable_connect_protocol()
         .serve_connection(TokioIo::new(stream), service);
-    match until_over(&mut served, |served| served.graceful_shutdown(), connection, drain.of_h2()).await {
+    let mut course = drain.of_h2();
+    match until_over(&mut served, |served| served.graceful_shutdown(), connection, &mut course).await {
         End::Itself(Ok(())) | End::CutOff => None,
         End::Itself(Err(error)) => {
             tracing::debug!(%error, "h2 connection ended");
@@ -261,7 +311,7 @@ async fn until_over<C: Future<Output = hyper::Result<()>> + Unpin>(
     served: &mut C,
     shut_down: impl Fn(Pin<&mut C>),
     connection: &Connection,
-    mut course: Course<'_>,
+    course: &mut Course<'_>,
 ) -> End {
     let Connection { activity, timeouts, worker, .. } = connection;
     loop {

@@ -102,6 +102,11 @@ impl Course<'_> {
         }
     }
 
+    /// Until the time to finish is over.
+    pub async fn cut_off(mut self) {
+        while self.next().await != Step::CutOff {}
+    }
+
     fn shut_down(&mut self) -> Step {
         self.stage = Stage::Told;
         Step::ShutDown

@@ -21,6 +21,14 @@ pub enum ErrorKind {
     BodyTooLarge,
     BodyTooSlow,
     Misdirected,
+    /// The route's policy wants a client certificate and there is none.
+    CertificateRequired,
+    /// There is one, and the policy does not verify it.
+    CertificateUnverified,
+    CertificateExpired,
+    CertificateRevoked,
+    /// It is verified, and the policy's `allow` does not name it.
+    CertificateNotAllowed,
     NoRoute,
     ConnectRefused,
     /// TRACE that would be answered here.
@@ -30,6 +38,8 @@ pub enum ErrorKind {
     /// An expectation that is not `100-continue`.
     Expectation,
     LoopDetected,
+    /// The route of an exchange under way is gone or another, and the time to finish is over.
+    RouteWithdrawn,
     /// A route that is closed, with what closed it.
     Denied(Reason),
     /// A known route without an endpoint that is ready.
@@ -44,6 +54,8 @@ pub enum ErrorKind {
     EndpointGone,
     /// An answer whose end cannot be told for certain.
     EndpointMalformed,
+    /// It answered otherwise where only another protocol would do, or switched to one that nobody asked for.
+    UpgradeRefused,
     ConnectTimeout,
     ResponseTimeout,
     RequestTimeout,
@@ -69,12 +81,18 @@ impl ErrorKind {
             ErrorKind::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "BodyTooLarge", Client),
             ErrorKind::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "BodyTooSlow", Client),
             ErrorKind::Misdirected => (StatusCode::MISDIRECTED_REQUEST, "Misdirected", Client),
+            ErrorKind::CertificateRequired => (StatusCode::FORBIDDEN, "CertificateRequired", Client),
+            ErrorKind::CertificateUnverified => (StatusCode::FORBIDDEN, "CertificateUnverified", Client),
+            ErrorKind::CertificateExpired => (StatusCode::FORBIDDEN, "CertificateExpired", Client),
+            ErrorKind::CertificateRevoked => (StatusCode::FORBIDDEN, "CertificateRevoked", Client),
+            ErrorKind::CertificateNotAllowed => (StatusCode::FORBIDDEN, "CertificateNotAllowed", Client),
             ErrorKind::NoRoute => (StatusCode::NOT_FOUND, "NoRoute", Client),
             ErrorKind::ConnectRefused => (StatusCode::NOT_IMPLEMENTED, "ConnectNotSupported", Client),
             ErrorKind::TraceRefused => (StatusCode::NOT_IMPLEMENTED, "TraceNotSupported", Client),
             ErrorKind::TransferCoding => (StatusCode::NOT_IMPLEMENTED, "TransferCodingNotSupported", Client),
             ErrorKind::Expectation => (StatusCode::EXPECTATION_FAILED, "ExpectationFailed", Client),
             ErrorKind::LoopDetected => (StatusCode::LOOP_DETECTED, "LoopDetected", Us),
+            ErrorKind::RouteWithdrawn => (StatusCode::SERVICE_UNAVAILABLE, "RouteWithdrawn", Us),
             ErrorKind::Denied(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason.as_str(), Us),
             ErrorKind::NoEndpoint(reason) => {
                 (StatusCode::SERVICE_UNAVAILABLE, reason.map_or("NoEndpoint", Reason::as_str), Upstream)
@@ -85,6 +103,7 @@ impl ErrorKind {
             ErrorKind::EndpointReset => (StatusCode::BAD_GATEWAY, "EndpointReset", Upstream),
             ErrorKind::EndpointGone => (StatusCode::BAD_GATEWAY, "EndpointGone", Upstream),
             ErrorKind::EndpointMalformed => (StatusCode::BAD_GATEWAY, "EndpointMalformed", Upstream),
+            ErrorKind::UpgradeRefused => (StatusCode::BAD_GATEWAY, "UpgradeRefused", Upstream),
             ErrorKind::ConnectTimeout => (StatusCode::GATEWAY_TIMEOUT, "ConnectTimeout", Upstream),
             ErrorKind::ResponseTimeout => (StatusCode::GATEWAY_TIMEOUT, "ResponseTimeout", Upstream),
             ErrorKind::RequestTimeout => (StatusCode::GATEWAY_TIMEOUT, "RequestTimeout", Upstream),
@@ -99,11 +118,14 @@ impl ErrorKind {
     /// doubt, or what the client still sends is not wanted.
     pub fn closes(self) -> bool {
         use ErrorKind::{
-            BodyTooLarge, BodyTooSlow, HeadersTooLarge, Malformed, Misdirected, TransferCoding, UriTooLong,
+            BodyTooLarge, BodyTooSlow, CertificateExpired, CertificateRequired, HeadersTooLarge, Malformed,
+            Misdirected, TransferCoding, UriTooLong,
         };
         matches!(
             self,
             Misdirected | Malformed | TransferCoding | UriTooLong | HeadersTooLarge | BodyTooLarge | BodyTooSlow
+                // A certificate belongs to the connection: with the next one the client has to come anew.
+                | CertificateRequired | CertificateExpired
         )
     }
 

@@ -1,20 +1,24 @@
 //! One request and its answer, from the head's arrival until the last byte is gone: what the log and the metrics say.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Uri, Version};
 use jiff::Timestamp;
 
 use crate::table::RouteAction;
-use crate::telemetry::access_log::Record;
+use crate::table::identity::Identity;
+use crate::telemetry::access_log::{ClientRecord, Record};
 use crate::telemetry::metrics::InFlightGuard;
 
 use super::body::BodyError;
 use super::connection::Connection;
 use super::error::ErrorKind;
+use super::expectation::Expectation;
 use super::grpc;
 use super::handshake::TlsFacts;
+use super::held::Hold;
 use super::pool::Slot;
 use super::upload::Upload;
 use super::worker::LiveRoute;
@@ -38,12 +42,18 @@ pub struct Exchange {
     /// Why Portolan answered by itself, or why the answer broke off.
     pub reason: Option<&'static str>,
     pub route: Option<Rc<LiveRoute>>,
+    /// Who the client is, where the route's policy has verified it.
+    pub identity: Option<Rc<Identity>>,
     /// Index into the route's shares.
     pub share: usize,
     pub endpoint: Option<Rc<Slot>>,
+    /// Whether the endpoint has asked for the body, where it was to be asked.
+    pub expectation: Option<Arc<Expectation>>,
     /// When it must be over.
     pub deadline: Option<tokio::time::Instant>,
     pub upstream_duration: Option<Duration>,
+    /// How long it took until it became a tunnel.
+    pub switched: Option<Duration>,
 }
 
 impl Exchange {
@@ -66,10 +76,13 @@ impl Exchange {
             status: StatusCode::OK,
             reason: None,
             route: None,
+            identity: None,
             share: 0,
             endpoint: None,
+            expectation: None,
             deadline: None,
             upstream_duration: None,
+            switched: None,
             connection: connection.clone(),
         })
     }
@@ -86,10 +99,16 @@ impl Exchange {
         self.started.elapsed()
     }
 
+    /// A place among what is under way.
+    pub fn hold(&self) -> Option<Hold> {
+        self.route.as_ref().map(|route| Hold::begin(&self.connection, &route.entry))
+    }
+
     /// The endpoint stopped in the middle of its answer.
     pub fn broken(&mut self, error: &BodyError) {
         let kind = match error {
             BodyError::Overdue => ErrorKind::RequestTimeout,
+            BodyError::Withdrawn(kind) => *kind,
             // Half a request is no fault of the endpoint's.
             BodyError::Endpoint(_) if let Some(fault) = self.upload.fault() => fault.kind,
             BodyError::Endpoint(_) if self.endpoint.as_ref().is_some_and(|slot| slot.is_gone()) => {
@@ -128,6 +147,13 @@ impl Exchange {
             service: upstream.map(|upstream| &*upstream.label),
             endpoint: self.endpoint.as_ref().map(|slot| &*slot.endpoint.name),
             tls,
+            client_certificate: self.identity.as_ref().map(|identity| ClientRecord {
+                subject: &identity.subject,
+                issuer: &identity.issuer,
+                serial: &identity.serial,
+                fingerprint: &identity.fingerprint,
+                names: &identity.names,
+            }),
             reason: self.reason,
             user_agent: self.user_agent.as_ref().map(http::HeaderValue::as_bytes),
             referer: self.referer.as_ref().map(http::HeaderValue::as_bytes),
@@ -143,13 +169,19 @@ impl std::fmt::Debug for Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if let Some(expectation) = &self.expectation {
+            expectation.over();
+        }
         let duration = self.started.elapsed();
         let metrics = &self.connection.worker.metrics;
         if let Some(route) = &self.route {
-            route.cells(self.share).record(self.status.as_u16(), duration);
+            // How long a tunnel is open says nothing about how long requests take.
+            route.cells(self.share).record(self.status.as_u16(), self.switched.unwrap_or(duration));
         }
-        if let Some(reason) = self.reason {
-            metrics.refusal(reason);
+        match self.reason {
+            Some(reason) if self.switched.is_some() => metrics.cut(reason),
+            Some(reason) => metrics.refusal(reason),
+            None => {}
         }
         self.log(duration);
     }

@@ -10,6 +10,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use http::header::UPGRADE;
 use http::{HeaderValue, Method, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -52,6 +53,7 @@ pub async fn forward(
     let traffic = &upstream.traffic;
     let attempts = traffic.retry.attempts;
     let repeatable = attempts > 1 && is_repeatable(&request);
+    let switches = request.headers().contains_key(UPGRADE);
     let mut failed: Vec<u64> = Vec::new();
     let mut request = request;
     // A kept connection that broke is tried once more as a fresh one, where there is no other endpoint.
@@ -83,12 +85,12 @@ pub async fn forward(
             let again = tries < most(sent) && (repeatable || sent == Sent::Nothing);
             match again && elsewhere(upstream, worker, &slot, &failed) {
                 true => Departure::Move,
-                false if worker.generation().table.upstream(&upstream.services).is_none() => Departure::Finish,
+                false if is_other_terms(upstream, worker, &slot) => Departure::Finish,
                 false => Departure::Bear,
             }
         };
-        let limits =
-            Limits { timeouts: &traffic.timeouts, deadline, fresh: at.is_none(), repeatable, trailers, upload };
+        let fresh = at.is_none();
+        let limits = Limits { timeouts: &traffic.timeouts, deadline, fresh, repeatable, switches, trailers, upload };
         let Failure { kind, error, request: again } = match attempt(&slot, request, &limits, departure).await {
             Outcome::Answered(response, connection) => {
                 let status = response.status().as_u16();
@@ -153,6 +155,12 @@ fn elsewhere(upstream: &Upstream, worker: &Worker, slot: &Slot, failed: &[u64]) 
             && !failed.contains(&endpoint.id)
             && generation.table.endpoints.phase(endpoint.id) == Some(Phase::Ready)
     })
+}
+
+/// The service is gone, or the endpoint is spoken to under other terms from now on: neither says that it has left.
+fn is_other_terms(upstream: &Upstream, worker: &Worker, slot: &Slot) -> bool {
+    let table = &worker.generation().table;
+    table.upstream(&upstream.services).is_none() || table.endpoints.has(slot.endpoint.address, &slot.endpoint.name)
 }
 
 /// Without a body, and where twice is as once (RFC 9110 §9.2.2).

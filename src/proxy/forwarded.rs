@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 use crate::model::middleware::UrlScheme;
+use crate::model::vouching::{CERTIFICATE_HEADERS, starts};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -42,9 +43,8 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 /// How many headers [`Vouched::apply`] adds, and the `Host` that goes with them.
 const ADDED: usize = 8;
 
-/// By what an inbound name starts, once `_` is read as `-`, it says who somebody is.
-const VOUCHING: [&str; 7] =
-    ["forwarded", "x-real-ip", "client-cert", "x-client-cert", "ssl-client-", "x-ssl-client-", "x-forwarded"];
+/// By what an inbound name starts, once `_` is read as `-`, it says who somebody is, besides what tells of certificates.
+const VOUCHING: [&str; 3] = ["forwarded", "x-real-ip", "x-forwarded"];
 
 /// What is the same for every request of a connection, made once.
 #[derive(Debug)]
@@ -186,9 +186,7 @@ pub fn vouches(name: &str) -> bool {
     if !matches!(name.as_bytes().first(), Some(b'x' | b'f' | b'c' | b's')) {
         return false;
     }
-    VOUCHING.iter().any(|prefix| {
-        name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
-    })
+    VOUCHING.iter().chain(&CERTIFICATE_HEADERS).any(|prefix| starts(name, prefix))
 }
 
 /// Removes what ends at this hop: the named headers and whatever `Connection` lists.

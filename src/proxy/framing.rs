@@ -19,7 +19,8 @@ const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterAnswer {
     Reusable,
-    /// The endpoint announced content where there can be none: what it sends next may be the rest of this answer.
+    /// The endpoint announced content where there can be none: what it sends next may be the rest of this answer. Or it
+    /// did not wait for the request's.
     Suspect,
 }
 

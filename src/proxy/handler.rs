@@ -9,11 +9,11 @@
 //! One generation of the table is read throughout, and one [`Target`] serves match, policy, rewrite and log.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER, SET_COOKIE};
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, LOCATION, RETRY_AFTER, SET_COOKIE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -28,15 +28,22 @@ use super::body::{Lent, RequestBody, ResponseBody};
 use super::connection::Connection;
 use super::error::{ErrorKind, ProxyError};
 use super::exchange::Exchange;
+use super::expectation::{Expectation, Gate};
+use super::fields;
 use super::forward::{Forwarded, forward};
 use super::forwarded::strip_hop_by_hop;
+use super::framing::{self, AfterAnswer};
+use super::grpc;
+use super::held::Held;
 use super::hops::{self, Onward};
 use super::limits::within;
 use super::select::select;
+use super::misdirected;
 use super::target::Target;
 use super::trailers::{self, Passing, TrailerGate};
+use super::tunnel::{Far, Tunnel};
+use super::upgrade::{self, Offer};
 use super::worker::{Generation, LiveRoute};
-use super::{fields, framing, grpc};
 
 const PORTOLAN_REASON: HeaderName = HeaderName::from_static("portolan-reason");
 
@@ -59,30 +66,40 @@ impl From<ProxyError> for Answer {
     }
 }
 
-pub async fn handle(
-    connection: Rc<Connection>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let (mut head, body) = request.into_parts();
-    let mut exchange = Exchange::begin(&connection, &head);
-    let response = match serve(&connection, &mut head, body, &mut exchange).await {
-        Ok(forwarded) => {
-            let (parts, inner, lent, trailers) = forwarded;
-            Response::from_parts(parts, ResponseBody::stream(inner, lent, trailers, exchange))
-        }
-        Err(answer) => compose(&connection, answer, exchange),
-    };
-    Ok(response)
+/// An answer for the client, and what its connection becomes after it, where that is a tunnel.
+pub struct Answered {
+    pub response: Response<ResponseBody>,
+    pub tunnel: Option<Tunnel>,
 }
 
-type Streamed = (http::response::Parts, Incoming, Lent, TrailerGate);
+pub async fn handle(connection: Rc<Connection>, request: Request<Incoming>) -> Answered {
+    let (mut head, body) = request.into_parts();
+    let mut exchange = Exchange::begin(&connection, &head);
+    match serve(&connection, &mut head, body, &mut exchange).await {
+        Ok((parts, Becomes::Body(inner, lent, trailers))) => {
+            let body = ResponseBody::stream(inner, lent, trailers, exchange);
+            Answered { response: Response::from_parts(parts, body), tunnel: None }
+        }
+        Ok((parts, Becomes::Tunnel(far))) => {
+            let tunnel = Tunnel::new(&connection, exchange, far);
+            Answered { response: Response::from_parts(parts, ResponseBody::none()), tunnel: Some(tunnel) }
+        }
+        Err(answer) => Answered { response: compose(&connection, answer, exchange), tunnel: None },
+    }
+}
+
+/// What follows the head of an endpoint's answer.
+enum Becomes {
+    Body(Incoming, Lent, TrailerGate),
+    Tunnel(Far),
+}
 
 async fn serve(
     connection: &Rc<Connection>,
     head: &mut Parts,
     body: Incoming,
     exchange: &mut Exchange,
-) -> Result<Streamed, Answer> {
+) -> Result<(http::response::Parts, Becomes), Answer> {
     let body = RequestBody::new(body, exchange.upload.clone(), connection);
     within(&connection.limits, head, &body)?;
     let worker = &connection.worker;
@@ -96,13 +113,19 @@ async fn serve(
         return Err(Answer::Received);
     }
     let onward = hops::check(head)?;
+    let wish = upgrade::wish(head, body.is_end_stream())?;
     fields::underscores(&mut head.headers, listener.listener.underscore_headers, &worker.metrics)?;
     let target = Target::of(head)?;
-    misdirected(connection, listener, &target)?;
+    misdirected::check(connection.tls.as_ref(), listener, &target.host)?;
     let route = lookup(connection, &generation, listener, &target, head)?;
     exchange.route = Some(route.clone());
+    let permit = authorize(&route.entry, connection.tls.as_ref())
+        .map_err(|error| misdirected::anew(connection.tls.as_ref(), listener, &target.host, error))?;
+    // An upload may take hours: whatever comes of it, no table waits for it.
+    let of = generation.table.generation;
+    drop(generation);
     let client = || connection.vouched.client(&head.headers);
-    let permit = authorize(&route.entry)?;
+    exchange.identity = permit.identity().cloned();
     if onward == Onward::Final {
         return Err(Answer::Received);
     }
@@ -133,15 +156,33 @@ async fn serve(
     drop(request_head);
     fields::join_cookies(&mut head.headers);
     framing::frame_request(&mut head.headers, head.version, body.is_end_stream());
-    let body = body.passing(Passing::of_request(&head.headers));
-    let request = upstream_request(head, uri, authority, body);
+    let body = body.passing(Passing::of_request(&head.headers)).held(connection, &route);
+    let offer = wish.as_ref().map(|wish| wish.offer(&mut head.headers)).transpose()?;
+    let mut request = upstream_request(head, uri, authority, body);
+    if request.headers().contains_key(EXPECT) {
+        let expectation = Arc::<Expectation>::default();
+        expectation.listen(&mut request);
+        exchange.expectation = Some(expectation.clone());
+        request = request.map(|body| body.gated(Gate::new(expectation)));
+    }
 
     let before = exchange.elapsed();
     let (mut parts, inner, mut lent, cookie) = send(destination, connection, request, exchange, takes_trailers).await?;
     lent.after = framing::check_response(parts.status, &mut parts.headers)?;
     exchange.upstream_duration = Some(exchange.elapsed().saturating_sub(before));
-    exchange.status = parts.status;
+    if worker.generation().table.generation != of {
+        // The answer was long in coming, and who asked for it may not be somebody to have it any more.
+        Held::ask(connection, &route.entry)?;
+    }
+    let agreed = agreed(&parts, offer.as_ref())?;
+    if let (Some(wish), None) = (&wish, &agreed) {
+        wish.declined(parts.status)?;
+    }
     strip_hop_by_hop(&mut parts.headers);
+    if let (Some(wish), Some(protocol)) = (&wish, &agreed) {
+        upgrade::seal(&mut parts.status, &mut parts.headers, wish, protocol);
+    }
+    exchange.status = parts.status;
     let gate = TrailerGate::new(Passing::of_response(&parts.headers, head.version, takes_trailers), worker);
     let mut response_head = ResponseHead { status: parts.status, headers: &mut parts.headers };
     for middleware in route.entry.middlewares.iter().rev() {
@@ -150,7 +191,30 @@ async fn serve(
     if let Some(cookie) = cookie {
         parts.headers.append(SET_COOKIE, cookie);
     }
-    Ok((parts, inner, lent, gate))
+    if exchange.expectation.as_ref().is_some_and(|expectation| expectation.answered()) {
+        // Neither side can tell whether the body would still come (RFC 9110 §10.1.1).
+        lent.after = AfterAnswer::Suspect;
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if agreed.is_none() {
+        return Ok((parts, Becomes::Body(inner, lent, gate)));
+    }
+    let Lent { connection: lent, slot, _in_flight: in_flight, .. } = lent;
+    let gone =
+        || ProxyError::new(ErrorKind::EndpointReset, "the endpoint closed the connection as it switched protocols");
+    let side = lent.switched(parts.extensions.remove()).await.ok_or_else(gone)?;
+    Ok((parts, Becomes::Tunnel(Far { side, slot, _in_flight: in_flight })))
+}
+
+/// The protocol that an endpoint switches to, where it does.
+fn agreed(answer: &http::response::Parts, offer: Option<&Offer>) -> Result<Option<HeaderValue>, ProxyError> {
+    match (answer.status, offer) {
+        (StatusCode::SWITCHING_PROTOCOLS, Some(offer)) => offer.agreed(&answer.headers).map(Some),
+        (StatusCode::SWITCHING_PROTOCOLS, None) => {
+            Err(ProxyError::new(ErrorKind::EndpointReset, "the endpoint switched protocols unasked"))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// In their order, until one answers. Those before it have a say in its answer; an answer of Portolan's own is shaped by
@@ -169,21 +233,6 @@ fn on_request(middlewares: &[Middleware], head: &mut RequestHead<'_>) -> Result<
         }
     }
     Ok(())
-}
-
-/// The name of the handshake and the name of the request must lead to the same client-auth key (RFC 9110 §15.5.20).
-fn misdirected(connection: &Connection, listener: &TableListener, target: &Target<'_>) -> Result<(), ProxyError> {
-    let Some(tls) = &connection.tls else { return Ok(()) };
-    let asked = &listener.scope(Some(&target.host)).keyed;
-    if std::sync::Arc::ptr_eq(asked, &tls.keyed) || asked.key == tls.keyed.key {
-        return Ok(());
-    }
-    let detail = format!(
-        "{} stands under another client-certificate policy than {}",
-        target.host,
-        tls.sni.as_deref().unwrap_or("the connection")
-    );
-    Err(ProxyError::new(ErrorKind::Misdirected, detail))
 }
 
 fn lookup(
@@ -275,11 +324,6 @@ async fn send(
     let Forwarded { response, connection: lent, cookie } = forwarded;
     exchange.endpoint = Some(lent.slot.clone());
     let (parts, inner) = response.into_parts();
-    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        // Nothing was asked to switch: `Upgrade` ends at this hop until tunnels are built.
-        let detail = "the endpoint switched protocols unasked";
-        return Err(ProxyError::new(ErrorKind::EndpointReset, detail).into());
-    }
     Ok((parts, inner, lent, cookie))
 }
 

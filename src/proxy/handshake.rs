@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustls::CertificateError;
 use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -15,7 +16,9 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::model::certificate::LeafName;
+use crate::model::schema::TlsVersion;
 use crate::table::TableListener;
+use crate::table::peer::Peer;
 use crate::table::tls::{CertificateSource, TlsKeyed, TlsScope};
 use crate::telemetry::access_log::TlsRecord;
 
@@ -24,9 +27,13 @@ use crate::telemetry::access_log::TlsRecord;
 pub struct TlsFacts {
     /// Lower-case, without trailing dot.
     pub sni: Option<Arc<str>>,
-    /// What the handshake was bound to: a request for a host with another key is misdirected.
+    /// What the handshake was resolved by: the server name, or the address of a client that sent none.
+    pub name: Arc<str>,
+    /// What the handshake was bound to when it was.
     pub keyed: Arc<TlsKeyed>,
-    pub version: &'static str,
+    /// Who the client is, as far as it showed a certificate.
+    pub peer: Peer,
+    pub version: TlsVersion,
     pub cipher: &'static str,
     pub resumed: bool,
     pub h2: bool,
@@ -35,7 +42,11 @@ pub struct TlsFacts {
 impl TlsFacts {
     /// As the access log shows them.
     pub fn record(&self) -> TlsRecord<'_> {
-        TlsRecord { version: self.version, cipher: self.cipher, sni: self.sni.as_deref(), resumed: Some(self.resumed) }
+        let version = match self.version {
+            TlsVersion::V1_2 => "TLSv1.2",
+            TlsVersion::V1_3 => "TLSv1.3",
+        };
+        TlsRecord { version, cipher: self.cipher, sni: self.sni.as_deref(), resumed: Some(self.resumed) }
     }
 }
 
@@ -61,8 +72,8 @@ pub async fn handshake(
         .client_hello()
         .server_name()
         .map(|name| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into());
-    let scope = match &sni {
-        Some(_) => listener.scope(sni.as_deref()).clone(),
+    let (name, scope): (Arc<str>, TlsScope) = match &sni {
+        Some(name) => (name.clone(), listener.scope(Some(name)).clone()),
         None => addressed(listener, local),
     };
     let certificate = match scope.certificate.certificate() {
@@ -76,17 +87,26 @@ pub async fn handshake(
             return Err(HandshakeError { reason: "unrecognized_name", detail: format!("{name}: {why}") });
         }
     };
+    let (config, found) = scope.keyed.config(certificate);
     let stream = start
-        .into_stream(scope.keyed.config(certificate))
+        .into_stream(config)
         .await
         .map_err(|error| HandshakeError { reason: reason(&error), detail: error.to_string() })?;
     let (_, session) = stream.get_ref();
+    let chain = session.peer_certificates().unwrap_or_default();
+    let peer = Peer::new(chain.iter().map(|certificate| certificate.clone().into_owned()).collect());
+    let peer = match found.get() {
+        Some((trust, until)) => peer.knowing(*trust, *until),
+        None => peer,
+    };
     let facts = TlsFacts {
         sni,
+        name,
+        peer,
         keyed: scope.keyed,
         version: match session.protocol_version() {
-            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            _ => "TLSv1.2",
+            Some(rustls::ProtocolVersion::TLSv1_3) => TlsVersion::V1_3,
+            _ => TlsVersion::V1_2,
         },
         cipher: session.negotiated_cipher_suite().map_or("", |suite| suite.suite().as_str().unwrap_or("")),
         resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
@@ -96,14 +116,15 @@ pub async fn handshake(
 }
 
 /// A client that names nobody is served under the address it came to.
-fn addressed(listener: &TableListener, local: SocketAddr) -> TlsScope {
+fn addressed(listener: &TableListener, local: SocketAddr) -> (Arc<str>, TlsScope) {
     let ip = local.ip().to_canonical();
-    let named = listener.scope(Some(&ip.to_string())).clone();
+    let name: Arc<str> = ip.to_string().into();
+    let named = listener.scope(Some(&name)).clone();
     if let CertificateSource::None = named.certificate {
         let certificate = CertificateSource::Issued { name: LeafName::Ip(ip), issuers: listener.issuers.clone() };
-        return TlsScope { certificate, ..named };
+        return (name, TlsScope { certificate, ..named });
     }
-    named
+    (name, named)
 }
 
 /// The metric label of a failed handshake: few, and none that a client can make up.
@@ -113,6 +134,16 @@ fn reason(error: &std::io::Error) -> &'static str {
         Some(rustls::Error::AlertReceived(_)) => "client_alert",
         Some(rustls::Error::PeerIncompatible(_)) => "incompatible",
         Some(rustls::Error::NoApplicationProtocol) => "alpn",
+        Some(rustls::Error::NoCertificatesPresented) => "client_certificate_required",
+        Some(rustls::Error::InvalidCertificate(error)) => match error {
+            CertificateError::UnknownIssuer => "client_certificate_unknown_ca",
+            CertificateError::Expired | CertificateError::NotValidYet => "client_certificate_expired",
+            CertificateError::Revoked => "client_certificate_revoked",
+            CertificateError::UnknownRevocationStatus => "client_certificate_revocation_unknown",
+            CertificateError::InvalidPurpose => "client_certificate_purpose",
+            CertificateError::BadSignature => "client_certificate_signature",
+            _ => "client_certificate_bad",
+        },
         Some(_) => "protocol",
         None => "closed",
     }

@@ -94,8 +94,21 @@ pub async fn open(slot: &Rc<Slot>, limit: Duration) -> Result<Connected, ProxyEr
     opened
 }
 
+/// A new h1 connection to an endpoint that would pick h2, which may know nothing of WebSockets.
+pub async fn open_h1(slot: &Rc<Slot>, limit: Duration) -> Result<Connected, ProxyError> {
+    let connected = connect(&slot.endpoint, limit, true).await;
+    slot.opening.mind(slot, connected.as_ref().err());
+    match connected? {
+        Opened::H1(exclusive) => Ok(Connected::H1(exclusive)),
+        Opened::H2(_) => {
+            let why = format!("{}: it picks HTTP/2 where it was not offered", slot.endpoint.address);
+            Err(ProxyError::new(ErrorKind::EndpointTls, why))
+        }
+    }
+}
+
 async fn alone(slot: &Rc<Slot>, limit: Duration) -> Result<Connected, ProxyError> {
-    let connected = connect(&slot.endpoint, limit).await;
+    let connected = connect(&slot.endpoint, limit, false).await;
     slot.opening.mind(slot, connected.as_ref().err());
     match connected? {
         Opened::H1(exclusive) => {

@@ -15,7 +15,6 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::body::{Coming, UploadError};
-use super::trailers::Passing;
 
 /// The first window of a stream (RFC 9113 §6.9.2): what may have gone before the endpoint said anything.
 const MOST: usize = 65_535;
@@ -60,8 +59,8 @@ impl Kept {
         keeping.whole
     }
 
-    pub fn pass(&self, passing: Passing) {
-        self.body.borrow_mut().coming.pass(passing);
+    pub fn pass_in_h2(&self) {
+        self.body.borrow_mut().coming.pass_in_h2();
     }
 }
 

@@ -119,7 +119,6 @@ impl Shared {
         (self.streams.get() == 0).then(|| self.idle.get())
     }
 
-    #[allow(dead_code)] // For tunnels.
     /// Whether a tunnel may be asked for over it (RFC 8441 §3).
     pub fn takes_extended_connect(&self) -> bool {
         self.extended_connect.get()
@@ -127,7 +126,6 @@ impl Shared {
 }
 
 impl Place {
-    #[allow(dead_code)] // For tunnels.
     pub fn connection(&self) -> &Shared {
         &self.0
     }

@@ -74,6 +74,7 @@ impl Unheard {
             service: None,
             endpoint: None,
             tls: tls.as_ref().map(TlsFacts::record),
+            client_certificate: None,
             reason: Some(self.reason),
             user_agent: None,
             referer: None,

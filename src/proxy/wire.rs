@@ -19,6 +19,8 @@ use super::body::RequestBody;
 #[derive(Debug, Default)]
 pub struct Trace {
     received: Cell<u64>,
+    /// The request that was sent last asked for another protocol.
+    switching: Cell<bool>,
     keeping: Cell<bool>,
     head: RefCell<Vec<u8>>,
 }
@@ -36,6 +38,15 @@ impl Trace {
     pub fn begin(&self, keep: bool) {
         self.head.borrow_mut().clear();
         self.keeping.set(keep);
+    }
+
+    /// Whether the connection may leave HTTP with the next answer.
+    pub fn expect_switch(&self, may: bool) {
+        self.switching.set(may);
+    }
+
+    pub fn expects_switch(&self) -> bool {
+        self.switching.get()
     }
 
     /// The request that was sent last, once more.

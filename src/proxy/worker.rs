@@ -15,13 +15,21 @@ use crate::telemetry::access_log::Lane;
 use crate::telemetry::metrics::{MetricsLane, RouteCells};
 
 use super::admission::Admission;
+use super::held::Held;
 use super::manners::Manners;
 use super::pool::{Pool, Slot};
 use super::trouble::Trouble;
 
+/// The content of a TLS record (RFC 8446 §5.1): more at once would only be cut again.
+const SCRATCH: usize = 16 << 10;
+
 /// What the connections of one worker share.
 pub struct Worker {
     pool: Pool,
+    /// What is under way for longer.
+    pub held: Held,
+    /// Where bytes of tunnels pass, so that none needs a buffer of its own while it is idle.
+    pub scratch: RefCell<Box<[u8]>>,
     pub metrics: MetricsLane,
     pub log: Lane,
     pub server_name: HeaderValue,
@@ -52,6 +60,12 @@ pub struct LiveRoute {
     pub entry: Arc<RouteEntry>,
     /// Of each share, or of the denial.
     cells: SmallVec<[RouteCells; 1]>,
+}
+
+impl std::fmt::Debug for LiveRoute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LiveRoute").field("entry", &self.entry.label).finish_non_exhaustive()
+    }
 }
 
 impl LiveRoute {
@@ -92,6 +106,8 @@ impl Worker {
     ) -> Rc<Worker> {
         Rc::new(Worker {
             pool: Pool::default(),
+            held: Held::default(),
+            scratch: RefCell::new(vec![0; SCRATCH].into()),
             metrics,
             log,
             server_name: server_name(),
@@ -122,6 +138,8 @@ impl Worker {
         if !Arc::ptr_eq(&generation.table, table) {
             self.pool.compare(table);
             *generation = Generation::of(table.clone());
+            // Reads nothing of what is borrowed here.
+            self.held.review(table);
         }
         generation.clone()
     }

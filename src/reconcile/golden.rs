@@ -6,25 +6,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Action, Inputs, Outcome, Share, reconcile};
+use super::{Action, Desired, Inputs, Outcome, Share, reconcile};
 use crate::config::tree::Tree;
 use crate::config::{read, yaml};
 use crate::golden;
-use crate::model::diagnostic::Origin;
+use crate::model::diagnostic::{Origin, Reason, Severity};
 use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
 use crate::model::ledger::{Hold, Ledger};
 use crate::model::listener::{Listener, ListenerLimits, ListenerTimeouts, UnderscoreHeaders};
+use crate::model::mtls::{BundleSource, TrustBundle};
 use crate::model::predicate::Term;
 use crate::model::route::Replica;
 use crate::model::schema::Scheme;
 use crate::model::service::{Endpoint, Traffic};
 use crate::model::snapshot::Snapshot;
 use crate::provider::lower::{self, Author};
+use crate::table::revocation::LoadedLists;
+use crate::table::testing::Ca;
+use crate::table::trust::LoadedBundle;
 use crate::table::{Materials, RequestView, RouteAction, Table, compile};
 
 #[derive(Default, Deserialize)]
@@ -77,6 +81,21 @@ struct SourceSpec {
 fn every_golden_case_reconciles_to_its_output() {
     golden::check("reconcile", 15, printed);
 }
+
+/// What a bundle holds is its own business: every one is the same CA, but for one that says that it is broken.
+fn loaded_bundles(desired: &Desired) -> BTreeMap<ObjectId, Result<Arc<LoadedBundle>, String>> {
+    let loaded = |bundle: &TrustBundle| match &bundle.from {
+        Some(BundleSource::Pem(pem)) if &**pem == "broken" => Err("it is broken".to_string()),
+        _ => Ok(CA.bundle()),
+    };
+    desired.bundles.iter().map(|(id, bundle)| (id.clone(), loaded(bundle))).collect()
+}
+
+fn loaded_lists(desired: &Desired) -> BTreeMap<ObjectId, Result<Arc<LoadedLists>, String>> {
+    desired.revocations.keys().map(|id| (id.clone(), Ok(CA.list(1, &[7], 4_000_000_000)))).collect()
+}
+
+static CA: LazyLock<Ca> = LazyLock::new(|| Ca::root("ca"));
 
 fn seconds(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).expect("a time")
@@ -242,7 +261,11 @@ fn printed(path: &Path, reversed: bool) -> String {
                 format!("is part of {}", route.part_of.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
             }
             (Action::Deny(denial), _) => format!("denied {}", denial.reason),
-            (Action::Serve, _) => "serves".to_string(),
+            (Action::Serve, _) if route.policies.is_empty() => "serves".to_string(),
+            (Action::Serve, _) => {
+                let policies: Vec<String> = route.policies.iter().map(ToString::to_string).collect();
+                format!("serves under {}:", policies.join(" and "))
+            }
         };
         format!("{}: {what} {}", route.id, stands.join(", ")).trim_end().to_string()
     });
@@ -264,7 +287,19 @@ fn printed(path: &Path, reversed: bool) -> String {
     list("lapse", lapse.map(|lapse| lapse.as_second().to_string()).into_iter().collect());
     list("findings", findings.iter().map(|f| format!("{:?} {f}", f.severity)).collect());
 
-    let table = compile(&desired, Materials::none(), &Table::empty()).expect("compiles").table;
+    let (bundles, revocations) = (loaded_bundles(&desired), loaded_lists(&desired));
+    let materials = Materials { bundles: &bundles, revocations: &revocations, ..Materials::none() };
+    let compiled = compile(&desired, materials, &Table::empty()).expect("compiles");
+    let table = compiled.table;
+    list(
+        "compile",
+        compiled
+            .findings
+            .iter()
+            .filter(|f| f.severity == Severity::Error && f.reason != Reason::NoCertificate)
+            .map(|f| f.to_string())
+            .collect(),
+    );
     let answers = case.ask.iter().map(|ask| {
         let words: Vec<&str> = ask.split(' ').collect();
         let (method, host, path) = match words[..] {
@@ -281,7 +316,15 @@ fn printed(path: &Path, reversed: bool) -> String {
             None => "404".to_string(),
             Some(entry) => match &entry.action {
                 RouteAction::Deny(denial) => format!("503 {} by {}", denial.reason, entry.label),
-                RouteAction::Forward(_) => entry.label.to_string(),
+                RouteAction::Forward(_) => {
+                    let name = |host: &str| listener.scope(Some(host)).keyed.key.clients.clone();
+                    let asks = match (name(host).asks(), name(host).refuses()) {
+                        (false, _) => "",
+                        (true, false) => ", asked for a certificate",
+                        (true, true) => ", none gets in without one",
+                    };
+                    format!("{}{asks}", entry.label)
+                }
             },
         };
         format!("{ask}: {answer}")

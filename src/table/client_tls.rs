@@ -6,6 +6,7 @@
 //! A configuration holds its sessions and tickets: who trusts other CAs, or expects another name, never resumes a session
 //! that was agreed under different terms. RFC 8446 §4.6.1, RFC 6125 §6.4 (names).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -49,9 +50,7 @@ pub struct ClientTls {
 
 impl Roots {
     pub fn new(certificates: impl IntoIterator<Item = CertificateDer<'static>>) -> Roots {
-        let mut certificates: Vec<_> = certificates.into_iter().collect();
-        certificates.sort_by(|a, b| (**a).cmp(&**b));
-        certificates.dedup();
+        let certificates: BTreeSet<Vec<u8>> = certificates.into_iter().map(|root| root.to_vec()).collect();
         let mut context = Context::new(&SHA256);
         for certificate in &certificates {
             context.update(&(certificate.len() as u64).to_be_bytes());
@@ -59,7 +58,7 @@ impl Roots {
         }
         let mut key = [0; 32];
         key.copy_from_slice(context.finish().as_ref());
-        Roots { certificates: certificates.into(), key }
+        Roots { certificates: certificates.into_iter().map(CertificateDer::from).collect(), key }
     }
 
     pub fn certificates(&self) -> &[CertificateDer<'static>] {

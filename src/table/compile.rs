@@ -1,7 +1,8 @@
 //! Desired becomes a table. Pure; what did not change is carried over from the previous table.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -13,16 +14,21 @@ use crate::model::health::Verdicts;
 use crate::model::host::{HostPattern, parent};
 use crate::model::id::{Name, ObjectId, Source};
 use crate::model::listener::{Listener, Redirect};
+use crate::model::route::RouteMatch;
 use crate::model::schema::Scheme;
 use crate::model::service::{Endpoint, Phase, UpstreamTls};
-use crate::reconcile::{Action, Claim, Desired, DesiredRoute, HostFacts, ServiceFacts, Share, standing_rank};
+use crate::reconcile::{
+    Action, Claim, Desired, DesiredPolicy, DesiredRoute, HostFacts, ServiceFacts, Share, standing_rank,
+};
 
 use super::backend::Backend;
 use super::certificate::LoadedCertificate;
+use super::client_auth::{self, ClientAuth};
 use super::client_tls::{ClientTls, ClientTlsKey, Roots, Trust};
 use super::endpoint::Endpoints;
 use super::host::HostIndex;
 use super::path::{Candidate, PathIndex};
+use super::policy::Policy;
 use super::predicate::Checks;
 use super::revocation::LoadedLists;
 use super::sticky::StickyKey;
@@ -83,6 +89,7 @@ pub struct Compiled {
 /// Fails only where the TLS library refuses its own configuration.
 pub fn compile(desired: &Desired, materials: Materials<'_>, previous: &Table) -> Result<Compiled, rustls::Error> {
     let mut build = Build::new(desired, materials, previous);
+    build.policies = build.policies();
     let standing = build.routes();
     let mut listeners = BTreeMap::new();
     let mut keys = build.keys_in_force();
@@ -90,11 +97,12 @@ pub fn compile(desired: &Desired, materials: Materials<'_>, previous: &Table) ->
         let compiled = build.listener(listener, standing.get(name).map_or(&[], Vec::as_slice), &mut keys)?;
         listeners.insert(name.clone(), Arc::new(compiled));
     }
-    let Build { routes, findings, endpoints, client_tls, upstreams, splits, .. } = build;
+    let Build { routes, policies, findings, endpoints, client_tls, upstreams, splits, .. } = build;
     let upstreams = upstreams.into_iter().map(|(services, upstream)| (services.to_vec(), upstream)).collect();
     let splits = splits.into_iter().map(|(shares, turn)| (shares.to_vec(), turn)).collect();
+    let policies = policies.into_iter().filter_map(|(id, policy)| Some((id.clone(), policy.ok()?))).collect();
     let generation = previous.generation + 1;
-    let table = Table { generation, listeners, endpoints, client_tls, routes, upstreams, splits };
+    let table = Table { generation, listeners, endpoints, client_tls, routes, policies, upstreams, splits };
     Ok(Compiled { table: Arc::new(table), findings })
 }
 
@@ -110,6 +118,8 @@ pub(super) struct Build<'d> {
     desired: &'d Desired,
     materials: Materials<'d>,
     previous: &'d Table,
+    /// Every policy, or why it cannot be enforced.
+    policies: BTreeMap<&'d ObjectId, Result<Arc<Policy>, Denial>>,
     routes: Vec<Arc<RouteEntry>>,
     pub(super) endpoints: Endpoints,
     pub(super) client_tls: HashMap<ClientTlsKey, Arc<ClientTls>>,
@@ -124,6 +134,7 @@ impl<'d> Build<'d> {
             desired,
             materials,
             previous,
+            policies: BTreeMap::new(),
             routes: Vec::new(),
             endpoints: Endpoints::after(&previous.endpoints),
             client_tls: HashMap::new(),
@@ -150,7 +161,7 @@ impl<'d> Build<'d> {
                         Action::Deny(denial) => RouteAction::Deny(denial.clone()),
                         Action::Serve => RouteAction::Forward(self.backend(shares)),
                     };
-                    let entry = entry(self.desired, route, action);
+                    let entry = entry(self.desired, &self.policies, route, action);
                     let before = entries_before.get(&route.id).into_iter().flatten().find(|before| ****before == entry);
                     let index = RouteIndex(self.routes.len() as u32);
                     self.routes.push(before.map_or_else(|| Arc::new(entry), |before| Arc::clone(before)));
@@ -300,17 +311,18 @@ impl<'d> Build<'d> {
             hosts.insert(host, self.bucket(host, &by_host));
         }
         // Where nobody claims every host, a wildcard bucket or nothing answers; the any-host bucket stays empty.
-        let mut keyed = |key: TlsKey| -> Result<Arc<TlsKeyed>, rustls::Error> {
+        let mut keyed = |clients: ClientAuth, min_version| -> Result<Arc<TlsKeyed>, rustls::Error> {
+            let key = TlsKey { clients: clients.key(), min_version };
             if let Some(keyed) = keys.get(&key) {
                 return Ok(keyed.clone());
             }
-            let keyed = Arc::new(TlsKeyed::new(key.clone())?);
+            let keyed = Arc::new(TlsKeyed::new(clients, min_version)?);
             keys.insert(key, keyed.clone());
             Ok(keyed)
         };
         let default = self.materials.default_certificate.and_then(|id| self.materials.certificates.get(id));
         let other = TlsScope {
-            keyed: keyed(TlsKey::default())?,
+            keyed: keyed(ClientAuth::default(), None)?,
             certificate: default
                 .map_or(CertificateSource::None, |default| CertificateSource::Configured(default.key.clone())),
         };
@@ -320,9 +332,9 @@ impl<'d> Build<'d> {
             for (host, claims) in &by_host {
                 let nobody = HostFacts::default();
                 let facts = self.desired.hosts.get(host).unwrap_or(&nobody);
-                let key = TlsKey { policies: BTreeSet::new(), min_version: facts.tls.min_version };
+                let clients = self.client_auth(host, &by_host);
                 let certificate = self.certificate(host, facts, &configured, claims);
-                tls.insert(host, TlsScope { keyed: keyed(key)?, certificate });
+                tls.insert(host, TlsScope { keyed: keyed(clients, facts.tls.min_version)?, certificate });
             }
         }
         let redirect_port = listener.redirect.and_then(|Redirect::Https| {
@@ -334,7 +346,11 @@ impl<'d> Build<'d> {
     }
 
     /// Everything that may answer for one host, the winner first.
-    fn bucket(&self, host: &HostPattern, by_host: &BTreeMap<&HostPattern, Vec<Standing<'d>>>) -> PathIndex {
+    fn candidates<'s>(
+        &self,
+        host: &HostPattern,
+        by_host: &'s BTreeMap<&HostPattern, Vec<Standing<'d>>>,
+    ) -> Vec<&'s Standing<'d>> {
         let wildcard = match host {
             HostPattern::Exact(name) => parent(name).map(|suffix| HostPattern::Wildcard(suffix.into())),
             _ => None,
@@ -359,14 +375,82 @@ impl<'d> Build<'d> {
             .map(|one| (standing_rank(self.desired, one.route, one.claim, host), one))
             .collect();
         candidates.sort_by(|(a, _), (b, _)| a.cmp(b));
+        candidates.into_iter().map(|(_, one)| one).collect()
+    }
+
+    fn bucket(&self, host: &HostPattern, by_host: &BTreeMap<&HostPattern, Vec<Standing<'d>>>) -> PathIndex {
         let only = match host {
             HostPattern::Exact(name) => Some(&**name),
             _ => None,
         };
-        PathIndex::new(candidates.into_iter().filter_map(|(_, one)| {
+        PathIndex::new(self.candidates(host, by_host).into_iter().filter_map(|one| {
             let checks = Checks::of(&one.claim.matched.terms, only)?;
             Some((&one.claim.matched.path, Candidate { route: one.entry, checks }))
         }))
+    }
+
+    /// What the host's handshakes ask of clients: what the routes want that can answer there. A stranger's route has no
+    /// say in it, and a denied one wants nothing.
+    fn client_auth(&self, host: &HostPattern, by_host: &BTreeMap<&HostPattern, Vec<Standing<'d>>>) -> ClientAuth {
+        if self.policies.is_empty() {
+            return ClientAuth::default();
+        }
+        let facts = self.desired.hosts.get(host);
+        let mut reachable = Vec::new();
+        for one in self.candidates(host, by_host) {
+            let entry = &self.routes[one.entry.0 as usize];
+            if let RouteAction::Forward(_) = entry.action {
+                let stranger = facts.is_some_and(|facts| facts.is_stranger(&one.route.source));
+                reachable.push(client_auth::Candidate { policies: &entry.policies, stranger });
+            }
+            let RouteMatch { host: _, path, terms, unread } = &one.claim.matched;
+            if path.is_everything() && terms.is_empty() && unread.is_none() {
+                // Whatever stands behind it never answers.
+                break;
+            }
+        }
+        ClientAuth::of(reachable)
+    }
+
+    /// Every policy with its material, or what is missing of it: then nobody is let in by it. One that did not change is
+    /// the one before, with what connections remember of it.
+    fn policies(&mut self) -> BTreeMap<&'d ObjectId, Result<Arc<Policy>, Denial>> {
+        let Build { desired, materials, previous, .. } = *self;
+        let mut compiled = BTreeMap::new();
+        for (id, policy) in &desired.policies {
+            let built = Self::policy(desired, &materials, id, policy).map(|policy| {
+                let before = previous.policies.get(id).filter(|before| before.key == policy.key);
+                before.cloned().unwrap_or_else(|| Arc::new(policy))
+            });
+            if let Err(denial) = &built {
+                let diagnostic = Diagnostic::error(id.clone(), denial.reason, policy.origin.clone(), &*denial.detail);
+                self.findings.push(diagnostic);
+            }
+            compiled.insert(id, built);
+        }
+        compiled
+    }
+
+    fn policy(
+        desired: &Desired,
+        materials: &Materials<'_>,
+        id: &ObjectId,
+        policy: &DesiredPolicy,
+    ) -> Result<Policy, Denial> {
+        let unusable = |id: &ObjectId, why: &str| Denial::new(Reason::TrustInvalid, format!("{id}: {why}"));
+        let missing = |id: &ObjectId| unusable(id, "it is not there");
+        let bundles = policy.trust.iter().map(|id| {
+            let loaded = materials.bundles.get(id).ok_or_else(|| missing(id))?;
+            loaded.clone().map_err(|why| unusable(id, &why))
+        });
+        let lists = policy.revoked.iter().map(|id| {
+            let loaded = materials.revocations.get(id).ok_or_else(|| missing(id))?;
+            let stale = desired.revocations.get(id).ok_or_else(|| missing(id))?.stale;
+            Ok((loaded.clone().map_err(|why| unusable(id, &why))?, stale))
+        });
+        let bundles = bundles.collect::<Result<Vec<_>, _>>()?;
+        let lists = lists.collect::<Result<Vec<_>, _>>()?;
+        Ok(Policy::new(id.clone(), policy.rules.clone(), bundles, lists))
     }
 
     /// Operator certificates by name, the one that lasts longest first.
@@ -439,21 +523,46 @@ fn issuers(materials: &Materials<'_>, names: &[Name]) -> Vec<Arc<dyn Issuer>> {
     names.iter().filter_map(|name| materials.issuers.get(name).cloned()).collect()
 }
 
-fn entry(desired: &Desired, route: &DesiredRoute, action: RouteAction) -> RouteEntry {
-    let compiled: Option<Vec<Middleware>> =
-        route.middlewares.iter().map(|id| desired.middlewares.get(id).and_then(Middleware::compile)).collect();
-    // A policy that is named is enforced or the route is closed: this is the last place where it could be lost.
-    let (middlewares, action) = match (compiled, action, route.policies.first()) {
-        (Some(middlewares), RouteAction::Forward(backend), None) => (middlewares, RouteAction::Forward(backend)),
-        (_, RouteAction::Deny(denial), _) => (Vec::new(), RouteAction::Deny(denial)),
-        (_, _, Some(policy)) => {
-            let detail = format!("the policy \"{policy}\" cannot be enforced yet");
-            (Vec::new(), RouteAction::Deny(Denial::new(Reason::NotSupportedYet, detail)))
-        }
-        (None, _, None) => {
-            let denial = Denial::new(Reason::Unresolved, "a middleware of the route cannot run");
-            (Vec::new(), RouteAction::Deny(denial))
-        }
+fn entry(
+    desired: &Desired,
+    compiled: &BTreeMap<&ObjectId, Result<Arc<Policy>, Denial>>,
+    route: &DesiredRoute,
+    action: RouteAction,
+) -> RouteEntry {
+    let whole = |action, middlewares, policies| RouteEntry {
+        id: route.id.clone(),
+        label: route.id.to_string().into(),
+        action,
+        middlewares,
+        policies,
+        place: place(route),
     };
-    RouteEntry { id: route.id.clone(), label: route.id.to_string().into(), action, middlewares }
+    let closed = |action| whole(action, Vec::new(), Vec::new());
+    if let RouteAction::Deny(_) = action {
+        return closed(action);
+    }
+    // A policy that is named is enforced or the route is closed: this is the last place where it could be lost.
+    let policies: Result<Vec<Arc<Policy>>, Denial> = route
+        .policies
+        .iter()
+        .map(|id| match compiled.get(id) {
+            Some(policy) => policy.clone(),
+            None => Err(Denial::new(Reason::Unresolved, format!("there is no policy {id}"))),
+        })
+        .collect();
+    let middlewares: Option<Vec<Middleware>> =
+        route.middlewares.iter().map(|id| desired.middlewares.get(id).and_then(Middleware::compile)).collect();
+    match (policies, middlewares) {
+        (Err(denial), _) => closed(RouteAction::Deny(denial)),
+        (_, None) => closed(RouteAction::Deny(Denial::new(Reason::Unresolved, "a middleware of the route cannot run"))),
+        (Ok(policies), Some(middlewares)) => whole(action, middlewares, policies),
+    }
+}
+
+fn place(route: &DesiredRoute) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for claim in &route.claims {
+        (&claim.listener, &claim.matched).hash(&mut hasher);
+    }
+    hasher.finish()
 }

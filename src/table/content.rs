@@ -11,6 +11,11 @@ use crate::model::certificate::hex;
 pub struct ContentKey([u8; 32]);
 
 impl ContentKey {
+    /// Of these bytes and nothing else.
+    pub fn sha256(bytes: &[u8]) -> ContentKey {
+        ContentKey::from(digest(&SHA256, bytes).as_ref())
+    }
+
     /// Over the parts in their order, each with its length, so that no two lists of parts run together.
     pub fn of<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> ContentKey {
         let mut context = Context::new(&SHA256);

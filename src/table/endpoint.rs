@@ -147,6 +147,11 @@ impl Endpoints {
         *known = (*known).min(phase);
     }
 
+    /// Whether it is there under any terms.
+    pub fn has(&self, address: SocketAddr, name: &str) -> bool {
+        self.by_identity.keys().any(|known| known.address == address && *known.name == *name)
+    }
+
     /// `None` where the table does not name it: it has departed.
     pub fn phase(&self, id: u64) -> Option<Phase> {
         self.phases.get(&id).copied()

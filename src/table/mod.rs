@@ -13,19 +13,26 @@ pub mod backend;
 mod balance;
 mod budget;
 pub mod certificate;
+pub mod client_auth;
 pub mod client_tls;
 mod compile;
 pub mod content;
 pub mod endpoint;
 mod host;
+pub mod identity;
 pub mod live;
 mod patch;
 mod path;
+pub mod peer;
+pub mod policy;
 mod predicate;
 mod query;
 pub mod revocation;
 mod row;
+pub mod seen;
 pub mod sticky;
+#[cfg(test)]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -54,6 +61,7 @@ pub use upstream::Upstream;
 use client_tls::{ClientTls, ClientTlsKey};
 use endpoint::Endpoints;
 use host::HostIndex;
+use policy::Policy;
 use tls::{Issuer, TlsIndex, TlsScope};
 
 /// An index into a table's routes.
@@ -75,6 +83,7 @@ pub struct Table {
     pub endpoints: Endpoints,
     client_tls: HashMap<ClientTlsKey, Arc<ClientTls>>,
     routes: Vec<Arc<RouteEntry>>,
+    policies: BTreeMap<ObjectId, Arc<Policy>>,
     upstreams: HashMap<Vec<ObjectId>, Arc<Upstream>>,
     /// The turns of splits, by what is split.
     splits: HashMap<Vec<Share>, Arc<AtomicUsize>>,
@@ -100,9 +109,24 @@ pub struct TableListener {
 pub struct RouteEntry {
     pub action: RouteAction,
     pub middlewares: Vec<Middleware>,
+    /// Client-certificate policies, all of which must hold. Empty = the route names none.
+    pub policies: Vec<Arc<Policy>>,
     /// The id as reports and logs show it.
     pub label: Arc<str>,
     pub id: ObjectId,
+    /// Of the matches and listeners that it stands at. Two routes with one id and one place are the same to whoever was
+    /// let in there.
+    pub place: u64,
+}
+
+/// What a table says of a route that an exchange under way began on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Standing<'t> {
+    /// The very same entry is in it.
+    Same,
+    /// There is another entry for it.
+    Other(&'t Arc<RouteEntry>),
+    Gone,
 }
 
 #[derive(Debug, PartialEq)]
@@ -120,6 +144,7 @@ impl Table {
             endpoints: Endpoints::default(),
             client_tls: HashMap::new(),
             routes: Vec::new(),
+            policies: BTreeMap::new(),
             upstreams: HashMap::new(),
             splits: HashMap::new(),
         }
@@ -137,6 +162,37 @@ impl Table {
     pub fn routes(&self) -> &[Arc<RouteEntry>] {
         &self.routes
     }
+
+    /// The policies that are enforced.
+    pub fn policies(&self) -> &BTreeMap<ObjectId, Arc<Policy>> {
+        &self.policies
+    }
+
+    /// What has become of an entry of this table or an earlier one.
+    pub fn standing(&self, entry: &Arc<RouteEntry>) -> Standing<'_> {
+        // `compile` goes through the routes in the order of their ids.
+        let start = self.routes.partition_point(|other| other.id < entry.id);
+        let ours = || self.routes[start..].iter().take_while(|other| other.id == entry.id);
+        if ours().any(|other| Arc::ptr_eq(other, entry)) {
+            return Standing::Same;
+        }
+        let alike = ours().find(|other| other.serves_as(entry));
+        alike.or_else(|| ours().next()).map_or(Standing::Gone, Standing::Other)
+    }
+}
+
+impl RouteEntry {
+    /// Whether a request that `other` let in would have gone the same way here: the same place, middlewares and services.
+    /// Which endpoints these have, and whether the route's policy agrees, is another question.
+    pub fn serves_as(&self, other: &RouteEntry) -> bool {
+        let (RouteAction::Forward(here), RouteAction::Forward(there)) = (&self.action, &other.action) else {
+            return false;
+        };
+        let leads_to = |services: &[ObjectId]| here.upstreams().any(|upstream| upstream.services == services);
+        self.place == other.place
+            && self.middlewares == other.middlewares
+            && there.upstreams().all(|upstream| leads_to(&upstream.services))
+    }
 }
 
 impl TableListener {
@@ -149,5 +205,11 @@ impl TableListener {
     /// What the handshake for a server name, or a request for a host, is bound to.
     pub fn scope(&self, name: Option<&str>) -> &TlsScope {
         self.tls.scope(name)
+    }
+
+    /// Whether a request for `host` may come over a connection whose handshake was for `name` (RFC 9110 §15.5.20).
+    /// Both are resolved here and now: what the connection was bound to when it began may be another table's.
+    pub fn agree(&self, name: Option<&str>, host: &str) -> bool {
+        self.tls.agree(name, host)
     }
 }

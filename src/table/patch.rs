@@ -47,12 +47,14 @@ pub fn patch(
     let route = |entry: &Arc<RouteEntry>| {
         let RouteAction::Forward(backend) = &entry.action else { return entry.clone() };
         let Some(backend) = backend.with(other) else { return entry.clone() };
-        let RouteEntry { id, label, action: _, middlewares } = &**entry;
+        let RouteEntry { id, label, action: _, middlewares, policies, place } = &**entry;
         Arc::new(RouteEntry {
             id: id.clone(),
             label: label.clone(),
             action: RouteAction::Forward(backend),
             middlewares: middlewares.clone(),
+            policies: policies.clone(),
+            place: *place,
         })
     };
     Arc::new(Table {
@@ -61,6 +63,7 @@ pub fn patch(
         endpoints: build.endpoints,
         client_tls: build.client_tls,
         routes: previous.routes.iter().map(route).collect(),
+        policies: previous.policies.clone(),
         upstreams,
         splits: previous.splits.clone(),
     })

@@ -16,6 +16,8 @@ use rustls_pki_types::{CertificateDer, TrustAnchor};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::parse_x509_certificate;
 
+use crate::model::certificate::hex;
+
 use super::content::ContentKey;
 
 /// A bundle that holds at least one CA.
@@ -37,6 +39,9 @@ pub struct Anchor {
     pub trust: TrustAnchor<'static>,
     /// As text, `CN=Acme Root, O=Acme`.
     pub subject: String,
+    pub issuer: String,
+    /// Lower-case hex.
+    pub serial: String,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
 }
@@ -185,8 +190,9 @@ fn anchor(der: CertificateDer<'static>) -> Result<Result<Anchor, String>, String
     }
     let at = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).unwrap_or(Timestamp::MAX);
     let (not_before, not_after) = (at(parsed.validity().not_before), at(parsed.validity().not_after));
+    let (issuer, serial) = (parsed.issuer().to_string(), hex(parsed.raw_serial()));
     let trust = webpki::anchor_from_trusted_cert(&der).map_err(|error| error.to_string())?.to_owned();
-    Ok(Ok(Anchor { trust, subject, not_before, not_after, der }))
+    Ok(Ok(Anchor { trust, subject, issuer, serial, not_before, not_after, der }))
 }
 
 /// RFC 5280 §4.2.1.9 and §4.2.1.3. A certificate of version 1 says nothing of the kind.

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod balancing;
+mod ca;
 mod clients;
 mod departures;
+mod expectations;
 mod files;
 mod grpc;
 mod headers;
@@ -14,6 +16,7 @@ mod limits;
 mod listeners;
 mod matching;
 mod middlewares;
+mod mtls;
 mod names;
 mod paths;
 mod raw;
@@ -23,11 +26,14 @@ mod reload;
 mod reports;
 mod requests;
 mod retries;
+mod revocation;
 mod routing;
 mod settings;
 mod state;
 mod swap;
 mod tls;
+mod tunnels;
+mod upgrades;
 mod upstream;
 mod watch;
 

@@ -346,6 +346,24 @@ fn what_is_no_longer_trusted_gets_no_request_over_an_old_connection() {
     }
 }
 
+/// For longer than an endpoint that has left is waited for.
+#[test]
+fn what_is_under_way_is_finished_when_the_terms_change() {
+    let pki = Pki::new();
+    let slow = Duration::from_secs(6);
+    let peer = Peer::start(Speaks { pause: slow, ..Speaks::tls(&pki.pair(), &["h2"]) });
+    let portolan = pki.trusting(&peer.url("https"), json!({}));
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| get(&portolan));
+        eventually("it is asked", || if peer.requests().is_empty() { Err(()) } else { Ok(()) });
+        portolan.edit(json!({ "services": { "s": { "tls": { "server_name": "web.test" } } } }));
+        told(&answer.join().unwrap());
+    });
+    assert_eq!(peer.requests().len(), 1);
+    told(&get(&portolan));
+    assert_eq!(peer.connections(), 2);
+}
+
 #[test]
 fn an_endpoints_limit_of_streams_holds() {
     let peer = Peer::start(Speaks { most_streams: Some(2), pause: Duration::from_millis(200), ..Speaks::default() });

@@ -228,6 +228,11 @@ impl Exchange {
         self.respond("200 OK", &["Content-Type: application/json"], told.to_string().as_bytes())
     }
 
+    /// The connection itself, and what was read of it already.
+    pub fn stream(&mut self) -> &mut BufReader<TcpStream> {
+        &mut self.stream
+    }
+
     /// Sends no more, and says so.
     pub fn hang_up(&mut self) -> io::Result<()> {
         self.stream.get_mut().shutdown(Shutdown::Write)

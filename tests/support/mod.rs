@@ -2,7 +2,7 @@
 //!
 //! `tests/run` ─▶ `enclose` (namespaces) ─▶ `engine`, `container` ◀── `portolan` (the binary under test as a process)
 //! or `contained` (in a container of its own) ◀── `http` (curl, and a poller on bare sockets), `tls` (rustls, where a
-//! handshake is looked at), `h2` (frames) and `load` (so many requests a second, each on record). What needs no engine has
+//! handshake is looked at), `h2` (frames), `websocket` (over h1 and h2, and an endpoint that echoes) and `load` (so many requests a second, each on record). What needs no engine has
 //! `backend` behind the proxy.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -25,6 +25,7 @@ pub mod portolan;
 pub mod recorder;
 pub mod tls;
 pub mod wait;
+pub mod websocket;
 pub mod wire;
 
 use std::path::Path;

@@ -71,4 +71,58 @@ impl Authority {
         );
         pair
     }
+
+    /// A client's certificate that ends so soon. In whole seconds, as certificates count.
+    pub fn issue_for(&self, name: &str, san: &str, life: std::time::Duration) -> Pair {
+        let key = rcgen::KeyPair::from_pem(&std::fs::read_to_string(&self.ca_key).unwrap()).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_pem(&std::fs::read_to_string(&self.ca_file).unwrap(), key).unwrap();
+        let now = time::OffsetDateTime::now_utc();
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.subject_alt_names = vec![rcgen::SanType::DnsName(san.strip_prefix("DNS:").unwrap().try_into().unwrap())];
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = now - time::Duration::hours(1);
+        params.not_after = now + life;
+        let key = rcgen::KeyPair::generate().unwrap();
+        let file = |suffix: &str| self.dir.join(format!("{name}.{suffix}"));
+        let pair = Pair { cert_file: file("pem"), key_file: file("key") };
+        std::fs::write(&pair.cert_file, params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+        std::fs::write(&pair.key_file, key.serialize_pem()).unwrap();
+        pair
+    }
+
+    /// A revocation list with this number, PEM: whose next update comes in so many seconds, and who stands on it.
+    pub fn list(&self, number: u64, seconds: i64, revoked: &[&Pair]) -> String {
+        let key = rcgen::KeyPair::from_pem(&std::fs::read_to_string(&self.ca_key).unwrap()).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_pem(&std::fs::read_to_string(&self.ca_file).unwrap(), key).unwrap();
+        let now = time::OffsetDateTime::now_utc();
+        let entry = |pair: &&Pair| rcgen::RevokedCertParams {
+            serial_number: rcgen::SerialNumber::from(serial(&pair.cert_file)),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = rcgen::CertificateRevocationListParams {
+            this_update: now - time::Duration::hours(1),
+            next_update: now + time::Duration::seconds(seconds),
+            crl_number: rcgen::SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        params.signed_by(&issuer).unwrap().pem().unwrap()
+    }
+}
+
+impl Pair {
+    pub fn not_after(&self) -> std::time::SystemTime {
+        let (_, pem) = x509_parser::pem::parse_x509_pem(&std::fs::read(&self.cert_file).unwrap()).unwrap();
+        let end = pem.parse_x509().unwrap().validity().not_after.timestamp();
+        std::time::UNIX_EPOCH + std::time::Duration::from_secs(end.try_into().unwrap())
+    }
+}
+
+fn serial(certificate: &Path) -> Vec<u8> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&std::fs::read(certificate).unwrap()).unwrap();
+    pem.parse_x509().unwrap().raw_serial().to_vec()
 }

@@ -304,6 +304,20 @@ impl Portolan {
         self.signal("TERM");
     }
 
+    /// Resident memory, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() << 10
+    }
+
+    /// The value of a series, as `/metrics` names it; 0 where there is none.
+    pub fn metric(&self, series: &str) -> f64 {
+        let metrics = self.metrics();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
     /// Waits for its end, and returns its exit code and what it wrote to standard error.
     pub fn ended(mut self) -> (Option<i32>, String) {
         let code = self.wait();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ClientConnection, NamedGroup, ProtocolVersion, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
@@ -63,6 +63,18 @@ impl Client {
         self
     }
 
+    /// Shows this certificate to who asks for one. PEM files.
+    pub fn showing(mut self, certificate: &Path, key: &Path) -> Client {
+        self.config.client_auth_cert_resolver = shown(certificate, key);
+        self
+    }
+
+    /// Keeps sessions of all names as if they were one's: a client that offers a ticket wherever it can.
+    pub fn share_sessions(&mut self) {
+        let store = Arc::new(OneStore(rustls::client::ClientSessionMemoryCache::new(8)));
+        self.config.resumption = rustls::client::Resumption::store(store);
+    }
+
     pub fn in_pieces(mut self, record: usize, write: usize) -> Client {
         self.hello = Hello::Pieces { record, write };
         self
@@ -113,7 +125,57 @@ fn recut(records: &[u8], size: usize) -> Vec<u8> {
         .collect()
 }
 
+/// Two PEM files as what a client shows to whoever asks.
+pub fn shown(certificate: &Path, key: &Path) -> Arc<rustls::sign::SingleCertAndKey> {
+    let chain = CertificateDer::pem_file_iter(certificate).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let key = aws_lc_rs::sign::any_supported_type(&key).unwrap();
+    Arc::new(rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(chain, key)))
+}
+
+/// Every name is the same one.
+#[derive(Debug)]
+struct OneStore(rustls::client::ClientSessionMemoryCache);
+
+fn one() -> ServerName<'static> {
+    ServerName::try_from("one.test").unwrap()
+}
+
+impl rustls::client::ClientSessionStore for OneStore {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        self.0.set_kx_hint(one(), group);
+    }
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        self.0.kx_hint(&one())
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, value: rustls::client::Tls12ClientSessionValue) {
+        self.0.set_tls12_session(one(), value);
+    }
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<rustls::client::Tls12ClientSessionValue> {
+        self.0.tls12_session(&one())
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        self.0.remove_tls12_session(&one());
+    }
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, value: rustls::client::Tls13ClientSessionValue) {
+        self.0.insert_tls13_ticket(one(), value);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<rustls::client::Tls13ClientSessionValue> {
+        self.0.take_tls13_ticket(&one())
+    }
+}
+
 impl Session {
+    pub fn resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
     pub fn version(&self) -> ProtocolVersion {
         self.connection.protocol_version().unwrap()
     }

@@ -19,6 +19,7 @@ use time::OffsetDateTime;
 use crate::model::certificate::hex;
 
 use super::certificate::{Authority, Validity, later};
+use super::name::{LeafRequest, Purposes, San};
 use super::{CaError, Issued, LeafName};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -26,8 +27,6 @@ const ROOT_LIFE: Duration = Duration::from_secs(3652 * DAY.as_secs());
 const INTERMEDIATE_LIFE: Duration = Duration::from_secs(365 * DAY.as_secs());
 /// For clients, and for machines that have just booted, whose clock is behind.
 const BACKDATED: SignedDuration = SignedDuration::from_hours(1);
-/// ub-common-name of RFC 5280, appendix A.1.
-const LONGEST_COMMON_NAME: usize = 64;
 
 /// A self-signed root. The short id tells roots apart that users replaced: a client that still trusts the old one shows
 /// which it is.
@@ -63,10 +62,11 @@ pub(super) fn intermediate_is_due(held: &Authority, root: &Authority, ttl: Durat
     now < not_before || aged && not_after < root.validity.not_after
 }
 
-pub(super) fn server(
+/// `request` has been checked.
+pub(super) fn leaf(
     issuer: &str,
     intermediate: &Authority,
-    names: &[LeafName],
+    request: &LeafRequest,
     ttl: Duration,
     now: Timestamp,
 ) -> Result<Issued, CaError> {
@@ -78,15 +78,17 @@ pub(super) fn server(
     };
     let serial = random_serial().map_err(broken)?;
     let mut params = params(validity, serial).map_err(broken)?;
-    params.subject_alt_names = names.iter().map(subject_alt_name).collect::<Result<_, CaError>>()?;
-    // For people who read it; clients look at the names above alone (RFC 9525 §2). Without it the subject is empty.
-    if let Some(name) = names.iter().map(LeafName::to_string).find(|name| name.len() <= LONGEST_COMMON_NAME) {
+    params.subject_alt_names = request.names.iter().map(subject_alt_name).collect::<Result<_, CaError>>()?;
+    // Without a common name the subject is empty.
+    if let Some(name) = request.subject() {
         params.distinguished_name.push(DnType::CommonName, name);
     }
     // ExplicitNoCa is also what makes rcgen add the subject key identifier.
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let Purposes { client, server } = request.purposes;
+    let purposes = [(server, ExtendedKeyUsagePurpose::ServerAuth), (client, ExtendedKeyUsagePurpose::ClientAuth)];
+    params.extended_key_usages = purposes.into_iter().filter(|(wanted, _)| *wanted).map(|(_, usage)| usage).collect();
     params.use_authority_key_identifier_extension = true;
     let certificate: Certificate =
         params.signed_by(&key, &intermediate.issuer).map_err(|error| broken(error.to_string()))?;
@@ -115,13 +117,15 @@ fn params(validity: Validity, serial: [u8; 16]) -> Result<CertificateParams, Str
     Ok(params)
 }
 
-fn subject_alt_name(name: &LeafName) -> Result<SanType, CaError> {
+fn subject_alt_name(name: &San) -> Result<SanType, CaError> {
+    let text = |raw: &String| {
+        Ia5String::try_from(raw.as_str()).map_err(|error| CaError::Name { name: raw.clone(), why: error.to_string() })
+    };
     Ok(match name {
-        LeafName::Ip(address) => SanType::IpAddress(*address),
-        LeafName::Dns(dns) => SanType::DnsName(
-            Ia5String::try_from(dns.as_str())
-                .map_err(|error| CaError::Name { name: dns.clone(), why: error.to_string() })?,
-        ),
+        San::Host(LeafName::Ip(address)) => SanType::IpAddress(*address),
+        San::Host(LeafName::Dns(dns)) => SanType::DnsName(text(dns)?),
+        San::Uri(uri) => SanType::URI(text(uri)?),
+        San::Email(address) => SanType::Rfc822Name(text(address)?),
     })
 }
 

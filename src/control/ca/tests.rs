@@ -363,3 +363,198 @@ fn nothing_prints_a_key() {
         assert!(printed.contains("redacted") || printed.contains("elided"), "{printed}");
     }
 }
+
+fn client(uri: &str) -> LeafRequest {
+    LeafRequest {
+        names: vec![San::uri(uri).expect(uri)],
+        common_name: None,
+        purposes: Purposes { client: true, server: false },
+    }
+}
+
+fn listed(dir: &TempDir) -> Vec<String> {
+    let bytes = fs::read(dir.path().join("revoked.json")).expect("read");
+    let list = DenyList::parse(&bytes).expect("a list");
+    list.entries.into_iter().map(|entry| entry.certificate.serial).collect()
+}
+
+fn logged(dir: &TempDir) -> Vec<(log::Event, String)> {
+    let bytes = fs::read(dir.path().join("log")).unwrap_or_default();
+    log::lines(&bytes).map(|line| (line.event, line.certificate.serial)).collect()
+}
+
+#[test]
+fn every_issue_to_a_person_is_on_record() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let ca = open(&dir);
+    let request = LeafRequest {
+        names: [San::dns("a.example"), San::ip("::1"), San::uri("spiffe://a/b"), San::email("a@b.example")]
+            .map(|name| name.expect("valid"))
+            .into(),
+        common_name: Some("alice".into()),
+        purposes: Purposes { client: true, server: true },
+    };
+    let issued = ca.issue(&request, DAY, now()).expect("issued");
+    verified(&ca, &issued, now(), &["-purpose", "sslclient", "-verify_email", "a@b.example"]);
+    verified(&ca, &issued, now(), &["-purpose", "sslserver", "-verify_hostname", "a.example"]);
+    let bytes = fs::read(dir.path().join("log")).expect("read");
+    let known = log::lines(&bytes).next().expect("a line").certificate;
+    assert_eq!(known, Known::of(&issued.chain[0]).expect("a certificate"));
+    assert_eq!((&known.serial, known.subject.as_str()), (&issued.serial, "CN=alice"));
+    assert_eq!(known.names, ["DNS:a.example", "IP:::1", "URI:spiffe://a/b", "email:a@b.example"]);
+    assert_eq!(known.not_after.as_second(), now().as_second() + 24 * 3600);
+    // Those that a handshake asks for are not.
+    ca.issue_server_at(&[dns("a.example")], DAY, now()).expect("issued");
+    assert_eq!(logged(&dir), [(log::Event::Issued, issued.serial)]);
+    assert_eq!(fs::metadata(dir.path().join("log")).expect("there").permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_certificate_for_one_side_is_none_for_the_other() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let ca = open(&dir);
+    let issued = ca.issue(&client("spiffe://a/b"), DAY, now()).expect("issued");
+    verified(&ca, &issued, now(), &["-purpose", "sslclient"]);
+    assert!(!openssl(&ca, &issued.chain, now(), &["-purpose", "sslserver"]).status.success());
+    let error = ca.issue(&client("spiffe://a/b"), Duration::ZERO, now()).expect_err("no life");
+    assert!(matches!(error, CaError::NoLife));
+}
+
+#[test]
+fn what_cannot_be_recorded_is_not_issued() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let ca = open(&dir);
+    fs::create_dir(dir.path().join("log")).expect("made");
+    let error = ca.issue(&client("spiffe://a/b"), DAY, now()).expect_err("no record").to_string();
+    assert!(error.contains(&dir.path().join("log").display().to_string()), "{error}");
+}
+
+#[test]
+fn a_certificate_is_revoked_by_serial_fingerprint_and_file_as_tools_show_them() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let ca = open(&dir);
+    assert_eq!(listed(&dir), [""; 0]);
+    let colons = |hex: &str| {
+        let pairs: Vec<&str> = (0..hex.len()).step_by(2).map(|at| &hex[at..at + 2]).collect();
+        pairs.join(":").to_uppercase()
+    };
+    let mut revoked = Vec::new();
+    for (n, spelt) in ["serial", "SERIAL", "fingerprint", "file"].into_iter().enumerate() {
+        let issued = ca.issue(&client(&format!("spiffe://a/{n}")), DAY, now()).expect("issued");
+        let known = Known::of(&issued.chain[0]).expect("a certificate");
+        let file = dir.path().join("x.pem");
+        fs::write(&file, pem_text("CERTIFICATE", &issued.chain[0])).expect("written");
+        let wanted = match spelt {
+            "serial" => known.serial.clone(),
+            "SERIAL" => format!("0x{}", known.serial.to_uppercase()),
+            "fingerprint" => colons(&known.fingerprint),
+            _ => file.display().to_string(),
+        };
+        let done = revoke(dir.path(), "corp", &wanted, now()).expect(&wanted);
+        assert_eq!(done, Revocation { certificate: known, new: true });
+        assert!(!revoke(dir.path(), "corp", &wanted, now()).expect(&wanted).new);
+        revoked.push(issued.serial);
+    }
+    assert_eq!(listed(&dir), revoked);
+    let events: Vec<String> =
+        logged(&dir).into_iter().filter(|line| line.0 == log::Event::Revoked).map(|line| line.1).collect();
+    assert_eq!(events, revoked);
+}
+
+#[test]
+fn only_what_the_ca_has_issued_is_revoked() {
+    let (dir, other) = (tempfile::tempdir().expect("tempdir"), tempfile::tempdir().expect("tempdir"));
+    let (ca, stranger) = (open(&dir), open(&other));
+    let file = dir.path().join("x.pem");
+    let write = |chain: &CertificateDer<'_>| fs::write(&file, pem_text("CERTIFICATE", chain)).expect("written");
+    // On no record, but signed by the intermediate.
+    let issued = ca.issue_server_at(&[dns("a.example")], DAY, now()).expect("issued");
+    let path = file.display().to_string();
+    write(&issued.chain[0]);
+    assert!(revoke(dir.path(), "corp", &path, now()).expect("revoked").new);
+    assert!(revoke(dir.path(), "corp", &issued.serial, now()).is_ok(), "on record now");
+    write(&stranger.issue_server_at(&[dns("a.example")], DAY, now()).expect("issued").chain[0]);
+    for (wanted, why) in [
+        (path.as_str(), "was not issued by the internal CA \"corp\""),
+        ("0123abcd", "no certificate 0123abcd in its log"),
+        ("no-such-file", "cannot be read"),
+        ("", "cannot be read"),
+    ] {
+        let error = revoke(dir.path(), "corp", wanted, now()).expect_err(wanted).to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    fs::write(&file, "garbage").expect("written");
+    assert!(
+        revoke(dir.path(), "corp", &path, now()).expect_err("garbage").to_string().contains("holds no certificate")
+    );
+    let nowhere = dir.path().join("nowhere");
+    assert!(matches!(revoke(&nowhere, "corp", "01", now()), Err(CaError::NoCa { .. })));
+    assert!(!nowhere.exists());
+    assert_eq!(listed(&dir), [issued.serial]);
+}
+
+#[test]
+fn a_revocation_is_kept_until_its_certificate_has_ended() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let ca = open(&dir);
+    let short = ca.issue(&client("spiffe://a/short"), DAY, now()).expect("issued");
+    let long = ca.issue(&client("spiffe://a/long"), DAY * 30, now()).expect("issued");
+    revoke(dir.path(), "corp", &short.serial, now()).expect("revoked");
+    revoke(dir.path(), "corp", &long.serial, days(1)).expect("revoked");
+    assert_eq!(listed(&dir), [short.serial.clone(), long.serial.clone()], "a clock may be behind");
+    let another = ca.issue(&client("spiffe://a/another"), DAY, days(3)).expect("issued");
+    revoke(dir.path(), "corp", &another.serial, days(3)).expect("revoked");
+    assert_eq!(listed(&dir), [long.serial, another.serial]);
+}
+
+#[test]
+fn a_lost_list_is_made_anew_from_the_log_and_a_broken_one_is_named() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let ca = open(&dir);
+    let issued = ca.issue(&client("spiffe://a/b"), DAY, now()).expect("issued");
+    revoke(dir.path(), "corp", &issued.serial, now()).expect("revoked");
+    let list = dir.path().join("revoked.json");
+    fs::remove_file(&list).expect("removed");
+    open(&dir);
+    assert_eq!(listed(&dir), std::slice::from_ref(&issued.serial));
+    fs::remove_file(&list).expect("removed");
+    assert!(!revoke(dir.path(), "corp", &issued.serial, now()).expect("known").new);
+    assert_eq!(listed(&dir), std::slice::from_ref(&issued.serial));
+
+    for (text, why) in
+        [("", "damaged"), ("{}", "damaged"), ("{\"version\":1}", "damaged"), ("{\"version\":2}", "version 2")]
+    {
+        fs::write(&list, text).expect("written");
+        let error = revoke(dir.path(), "corp", &issued.serial, now()).expect_err(text).to_string();
+        assert!(error.contains(&list.display().to_string()) && error.contains(why), "{error}");
+        assert_eq!(fs::read_to_string(&list).expect("read"), text, "left alone");
+    }
+}
+
+#[test]
+fn a_revocation_needs_no_key() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let issued = open(&dir).issue(&client("spiffe://a/b"), DAY, now()).expect("issued");
+    for file in ["root-key.pem", "intermediate-key.pem"] {
+        fs::remove_file(dir.path().join(file)).expect("removed");
+    }
+    assert!(revoke(dir.path(), "corp", &issued.serial, now()).expect("revoked").new);
+    assert_eq!(listed(&dir), [issued.serial]);
+}
+
+#[test]
+fn those_who_write_at_once_lose_nothing() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let serials: std::collections::BTreeSet<String> = std::thread::scope(|scope| {
+        let one = |n: usize| {
+            let issued = open(&dir).issue(&client(&format!("spiffe://a/{n}")), DAY, now()).expect("issued");
+            revoke(dir.path(), "corp", &issued.serial, now()).expect("revoked");
+            issued.serial
+        };
+        let writers: Vec<_> = (0..12).map(|n| scope.spawn(move || one(n))).collect();
+        writers.into_iter().map(|writer| writer.join().expect("done")).collect()
+    });
+    assert_eq!(serials.len(), 12);
+    assert_eq!(listed(&dir).into_iter().collect::<std::collections::BTreeSet<_>>(), serials);
+    assert_eq!(logged(&dir).len(), 24);
+}

@@ -164,8 +164,9 @@ fn what_does_not_say_what_it_said_is_not_used() {
         (String::new(), "damaged"),
         (text[..text.len() / 2].to_string(), "damaged"),
         // An optional field that is called something else elsewhere: read as absent, and the route would be open.
-        (text.replace(policy, ""), "another version"),
-        (text.replace(policy, "\"client_auth\":\"partners\","), "another version"),
+        (text.replace("\"tls\":null,", ""), "another version"),
+        (text.replace(policy, ""), "damaged"),
+        (text.replace(policy, "\"client_auth\":[\"partners\"],"), "damaged"),
         (text.replace("\"version\":1", "\"version\":2"), "version 2"),
         (text.replace("\"provider\":\"docker\"", "\"provider\":\"swarm\""), "another version"),
     ] {

@@ -64,19 +64,37 @@ pub fn snapshots() -> Vec<Snapshot> {
 /// One schema, several spellings.
 #[test]
 fn a_file_says_the_same_as_labels() {
-    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/docker/middlewares");
+    let middlewares = |snapshot: &Snapshot| -> BTreeMap<String, MiddlewareKind> {
+        snapshot.middlewares.iter().map(|one| (one.id.name.to_string(), one.kind.clone())).collect()
+    };
+    let (filed, labelled) = spelt_twice("middlewares");
+    assert_eq!(middlewares(&labelled).len(), 5);
+    assert_eq!(middlewares(&filed), middlewares(&labelled));
+
+    let policies = |snapshot: &Snapshot| -> BTreeMap<String, String> {
+        let policies = snapshot
+            .policies
+            .iter()
+            .map(|p| (&p.id.name, format!("{:?}", (&p.rules, &p.trust, &p.revoked, &p.denied))));
+        let bundles = snapshot.bundles.iter().map(|b| (&b.id.name, format!("{:?}", (&b.from, &b.denied))));
+        let lists = snapshot.revocations.iter().map(|r| (&r.id.name, format!("{:?}", (&r.from, r.stale, &r.denied))));
+        policies.chain(bundles).chain(lists).map(|(name, said)| (name.to_string(), said)).collect()
+    };
+    let (filed, labelled) = spelt_twice("mtls");
+    assert_eq!(policies(&labelled).len(), 8);
+    assert_eq!(policies(&filed), policies(&labelled));
+}
+
+/// What a case's file says, and what its labels do.
+fn spelt_twice(case: &str) -> (Snapshot, Snapshot) {
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/docker").join(case);
     let path = case.join("file.yaml");
     let text = std::fs::read_to_string(&path).expect("readable");
     let tree = yaml::parse(&path.display().to_string().into(), &text).expect("valid YAML");
     let source = Source::new(Provider::File, None);
     let document = lower::document(&tree, &Author { source, created: jiff::Timestamp::UNIX_EPOCH, replica: None });
     assert_eq!(document.findings, []);
-    let kinds = |snapshot: &Snapshot| -> BTreeMap<String, MiddlewareKind> {
-        snapshot.middlewares.iter().map(|one| (one.id.name.to_string(), one.kind.clone())).collect()
-    };
-    let labelled = kinds(&translated(&case.join("in.yaml"), false));
-    assert_eq!(labelled.len(), 5);
-    assert_eq!(kinds(&document), labelled);
+    (document, translated(&case.join("in.yaml"), false))
 }
 
 fn translated(path: &Path, reversed: bool) -> Snapshot {

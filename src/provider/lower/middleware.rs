@@ -11,6 +11,7 @@ use crate::model::id::Kind;
 use crate::model::middleware::{HeaderChanges, Middleware, MiddlewareKind, Redirect, UrlScheme};
 use crate::model::path::PathMatch;
 use crate::model::schema::{HeaderChangesSpec, HeadersSpec, MiddlewareSpec, RedirectSpec};
+use crate::model::vouching::{CERTIFICATE_HEADERS, starts};
 
 use super::Author;
 use super::reading::Reading;
@@ -189,20 +190,8 @@ const FRAMING: [&str; 9] = [
 
 /// By what a request header starts that names the client or its certificate. The rest of the family (`X-Forwarded-Proto`,
 /// `-Host`, `-Port`, `-Prefix`) describes the URL: whoever runs a balancer in front may have to set it right.
-const IDENTITY: [&str; 9] = [
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-client-cert",
-    "x-forwarded-tls-client-cert",
-    "x-real-ip",
-    "client-cert",
-    "x-client-cert",
-    "ssl-client-",
-    "x-ssl-client-",
-];
+const IDENTITY: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
 
 fn says_who_asks(header: &str) -> bool {
-    // Many endpoints read `_` as `-`.
-    let header = header.replace('_', "-");
-    IDENTITY.iter().any(|prefix| header.starts_with(prefix))
+    IDENTITY.iter().chain(&CERTIFICATE_HEADERS).any(|prefix| starts(header, prefix))
 }

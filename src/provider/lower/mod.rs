@@ -284,6 +284,64 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_is_spoken_to_as_its_url_and_its_service_agree() {
+        use crate::model::schema::Scheme;
+        for (fields, expected) in [
+            ("endpoints: ['http://10.0.0.1']", Some((Scheme::Http, 80))),
+            ("endpoints: ['http://10.0.0.1'], scheme: h2c", Some((Scheme::H2c, 80))),
+            ("endpoints: ['h2c://10.0.0.1']", Some((Scheme::H2c, 80))),
+            ("endpoints: ['https://10.0.0.1']", Some((Scheme::Https, 443))),
+            ("endpoints: ['https://10.0.0.1'], scheme: h2", Some((Scheme::H2, 443))),
+            ("endpoints: ['h2://10.0.0.1:8443'], tls: {}", Some((Scheme::H2, 8443))),
+            ("endpoints: ['http://10.0.0.1'], scheme: https", None),
+            ("endpoints: ['http://10.0.0.1'], scheme: h2", None),
+            ("endpoints: ['https://10.0.0.1'], scheme: http", None),
+            ("endpoints: ['https://10.0.0.1'], scheme: h2c", None),
+            ("endpoints: ['h2c://10.0.0.1'], scheme: http", None),
+            ("endpoints: ['http://10.0.0.1'], tls: {}", None),
+            ("endpoints: ['https://10.0.0.1', 'http://10.0.0.2'], tls: {}", None),
+        ] {
+            let snapshot = lowered(Provider::File, &format!("services: {{ s: {{ {fields} }} }}"));
+            let service = &snapshot.services[0];
+            let spoken = service.endpoints.first().map(|endpoint| (endpoint.scheme, endpoint.address.port()));
+            let found = spoken.filter(|_| service.denied.is_none());
+            assert_eq!(found, expected, "{fields}: {:?}", snapshot.findings);
+            assert_eq!(expected.is_some(), snapshot.findings.is_empty(), "{fields}");
+        }
+    }
+
+    #[test]
+    fn what_a_certificate_is_checked_against_is_never_left_out() {
+        let of = |provider, tls: &str| {
+            let endpoints =
+                if provider == Provider::File { "endpoints: ['https://10.0.0.1']," } else { "scheme: https," };
+            let snapshot = lowered(provider, &format!("services: {{ s: {{ {endpoints} tls: {{ {tls} }} }} }}"));
+            let fields: Vec<String> = snapshot
+                .findings
+                .iter()
+                .map(|f| format!("{} {}", f.reason, f.field.as_deref().unwrap_or("")))
+                .collect();
+            (fields, snapshot.services[0].denied.is_some())
+        };
+        for fine in ["", "server_name: a.example", "server_name: 10.0.0.1", "trust: [a, b@file], issuer: corp"] {
+            assert_eq!(of(Provider::File, fine), (vec![], false), "{fine}");
+        }
+        assert_eq!(of(Provider::File, "insecure_skip_verify: true"), (vec![], false));
+        for (tls, said) in [
+            ("server_name: 'a b'", "Invalid tls.server_name"),
+            ("trust: []", "Invalid tls.trust"),
+            ("insecure_skip_verify: true, issuer: corp", "Invalid tls.insecure_skip_verify"),
+            ("certificate: c", "NotSupportedYet tls.certificate"),
+        ] {
+            assert_eq!(of(Provider::File, tls), (vec![said.to_string()], true), "{tls}");
+        }
+        for value in ["true", "false"] {
+            let (said, denied) = of(Provider::Docker, &format!("insecure_skip_verify: {value}"));
+            assert!(said.contains(&"OperatorOnly tls.insecure_skip_verify".to_string()) && denied, "{said:?}");
+        }
+    }
+
+    #[test]
     fn a_route_goes_to_one_service_or_to_a_split() {
         let backend = |fields: &str| {
             let text = format!("routes: {{ shop: {{ host: a.example, {fields} }} }}");

@@ -1,5 +1,7 @@
 //! Trust bundles and revocation lists: where their bytes come from.
 
+use std::time::Duration;
+
 use crate::config::tree::Tree;
 use crate::model::diagnostic::Diagnostic;
 use crate::model::id::{Kind, Name};
@@ -8,6 +10,8 @@ use crate::model::schema::{RevocationSpec, TrustBundleSpec};
 
 use super::Author;
 use super::reading::{Reading, operator_only};
+
+const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 
 pub(super) fn bundle(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diagnostic>) -> TrustBundle {
     let mut reading = Reading::<TrustBundleSpec>::of(author.id(Kind::TrustBundle, name), tree, findings);
@@ -46,10 +50,19 @@ pub(super) fn revocation(name: &str, tree: &Tree, author: &Author, findings: &mu
             reading.deny(diagnostic);
         }
     }
-    if url.is_some() {
-        reading.not_yet("url");
-    } else if refresh.is_some() {
-        reading.invalid("refresh", "refresh goes with url: files are followed as they change");
+    if let Some(url) = &url
+        && let Err(why) = fetchable(url)
+    {
+        reading.invalid("url", why);
+    }
+    match refresh {
+        Some(_) if url.is_none() => {
+            reading.invalid("refresh", "refresh goes with url: files are followed as they change");
+        }
+        Some(refresh) if refresh.0 < SHORTEST_REFRESH => {
+            reading.invalid("refresh", "once a second is the most often that a list is fetched; write 1s or more");
+        }
+        _ => {}
     }
     let given = [file.is_some(), url.is_some(), pem.is_some()];
     one_of(&mut reading, given, "a revocation list comes from exactly one of file, url and pem");
@@ -65,6 +78,17 @@ pub(super) fn revocation(name: &str, tree: &Tree, author: &Author, findings: &mu
         stale: stale.unwrap_or_default(),
         denied: reading.denied,
         id: reading.id,
+    }
+}
+
+fn fetchable(raw: &str) -> Result<(), String> {
+    let wrong = || format!("\"{raw}\" is nothing to fetch; write it like http://crl.example.org/ca.crl");
+    let url: http::Uri = raw.parse().map_err(|_| wrong())?;
+    let authority =
+        url.authority().filter(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
+    match (url.scheme_str(), authority) {
+        (Some("http" | "https"), Some(_)) => Ok(()),
+        _ => Err(wrong()),
     }
 }
 

@@ -11,7 +11,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Record, TlsRecord};
+use super::{ClientRecord, Record, TlsRecord};
+
+/// Of a certificate's alternative names: enough to know whose it is, and a bound for a line.
+const MOST_NAMES: usize = 16;
 
 /// The text of the current second: a date costs as much as the rest of a line.
 #[derive(Default)]
@@ -48,6 +51,7 @@ pub(super) fn json(out: &mut Vec<u8>, clock: &mut Clock, record: &Record<'_>) {
         service,
         endpoint,
         tls,
+        client_certificate,
         reason,
         user_agent,
         referer,
@@ -84,6 +88,17 @@ pub(super) fn json(out: &mut Vec<u8>, clock: &mut Clock, record: &Record<'_>) {
             None => {}
         }
         out.push(b'}');
+    }
+    if let Some(ClientRecord { subject, issuer, serial, fingerprint, names }) = client_certificate {
+        text(out, b",\"client_certificate\":{\"subject\":", subject.as_bytes());
+        text(out, b",\"issuer\":", issuer.as_bytes());
+        text(out, b",\"serial\":", serial.as_bytes());
+        text(out, b",\"fingerprint\":", fingerprint.as_bytes());
+        out.extend_from_slice(b",\"san\":[");
+        for (index, name) in names.iter().take(MOST_NAMES).enumerate() {
+            text(out, if index == 0 { b"" } else { b"," }, name.as_bytes());
+        }
+        out.extend_from_slice(b"]}");
     }
     maybe(out, b",\"reason\":", reason.map(str::as_bytes));
     maybe(out, b",\"user_agent\":", *user_agent);
@@ -250,6 +265,7 @@ pub(super) mod tests {
                 sni: Some("shop.example.com"),
                 resumed: Some(false),
             }),
+            client_certificate: None,
             reason: None,
             user_agent: Some(b"curl/8"),
             referer: None,
@@ -281,6 +297,22 @@ pub(super) mod tests {
                 r#""resumed":false},"user_agent":"curl/8"}"#,
                 "\n"
             )
+        );
+    }
+
+    #[test]
+    fn a_verified_client_is_named() {
+        let names = ["DNS:web.example".to_string(), "URI:spiffe://td/\"x".to_string()];
+        let client =
+            ClientRecord { subject: "CN=web", issuer: "CN=ca", serial: "0a", fingerprint: "ff", names: &names };
+        let line: Value =
+            serde_json::from_str(&as_json(&Record { client_certificate: Some(client), ..record() })).unwrap();
+        assert_eq!(
+            line["client_certificate"],
+            serde_json::json!({
+                "subject": "CN=web", "issuer": "CN=ca", "serial": "0a", "fingerprint": "ff",
+                "san": ["DNS:web.example", "URI:spiffe://td/\"x"]
+            })
         );
     }
 

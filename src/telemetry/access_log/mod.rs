@@ -51,10 +51,26 @@ pub struct Record<'a> {
     pub service: Option<&'a str>,
     pub endpoint: Option<&'a str>,
     pub tls: Option<TlsRecord<'a>>,
+    /// Where the route's policy has verified one.
+    pub client_certificate: Option<ClientRecord<'a>>,
     /// Why Portolan answered itself, or cut the answer short.
     pub reason: Option<&'a str>,
     pub user_agent: Option<&'a [u8]>,
     pub referer: Option<&'a [u8]>,
+}
+
+/// A client's verified certificate.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientRecord<'a> {
+    /// As text, `CN=web, O=Acme`.
+    pub subject: &'a str,
+    pub issuer: &'a str,
+    /// Lower-case hex.
+    pub serial: &'a str,
+    /// Lower-case hex SHA-256.
+    pub fingerprint: &'a str,
+    /// With their kind, `DNS:web.example`.
+    pub names: &'a [String],
 }
 
 #[derive(Debug, Clone, Copy)]

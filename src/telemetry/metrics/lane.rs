@@ -19,6 +19,7 @@ pub struct MetricsLane {
     metrics: Arc<Metrics>,
     routes: RefCell<Resolved>,
     in_flight: Rc<Level>,
+    tunnels: Rc<Level>,
     connections: RefCell<BTreeMap<Box<str>, Rc<Level>>>,
     refusals: Tally,
     fields_dropped: Tally,
@@ -44,7 +45,7 @@ struct Level {
     told: Cell<i64>,
 }
 
-/// A request whose answer is not complete yet.
+/// A request whose answer is not complete yet, or a tunnel.
 pub struct InFlightGuard(Rc<Level>);
 
 /// An open client connection.
@@ -56,6 +57,7 @@ impl MetricsLane {
             id,
             routes: RefCell::default(),
             in_flight: Rc::new(Level::of(metrics.in_flight.clone())),
+            tunnels: Rc::new(Level::of(metrics.tunnels.clone())),
             connections: RefCell::default(),
             refusals: Tally::of(metrics.refusals.clone()),
             fields_dropped: Tally::of(metrics.fields_dropped.clone()),
@@ -74,6 +76,11 @@ impl MetricsLane {
 
     pub fn in_flight(&self) -> InFlightGuard {
         InFlightGuard(Level::up(&self.in_flight))
+    }
+
+    /// A WebSocket or another upgraded connection.
+    pub fn tunnel(&self) -> InFlightGuard {
+        InFlightGuard(Level::up(&self.tunnels))
     }
 
     pub fn connection(&self, listener: &str) -> ConnectionGuard {
@@ -118,6 +125,7 @@ impl MetricsLane {
     /// Hands over what is not read where it stands.
     pub fn flush(&self) {
         self.in_flight.flush();
+        self.tunnels.flush();
         self.connections.borrow().values().for_each(|level| level.flush());
         self.refusals.flush();
         self.fields_dropped.flush();

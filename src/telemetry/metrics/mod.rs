@@ -43,6 +43,7 @@ pub struct Metrics {
     routes: Arc<RouteSeries>,
     lanes: AtomicU64,
     in_flight: IntGauge,
+    tunnels: IntGauge,
     connections: IntGaugeVec,
     refusals: IntCounterVec,
     fields_dropped: IntCounterVec,
@@ -100,6 +101,10 @@ impl Metrics {
             in_flight: in_registry(
                 &all,
                 IntGauge::new("portolan_requests_in_flight", "Requests whose answer is not complete yet.")?,
+            )?,
+            tunnels: in_registry(
+                &all,
+                IntGauge::new("portolan_tunnels", "Open WebSockets and other upgraded connections.")?,
             )?,
             connections: gauges("portolan_connections", "Open client connections.", &["listener"])?,
             refusals: counters("portolan_refusals_total", "Answers that Portolan itself composed.", &["reason"])?,

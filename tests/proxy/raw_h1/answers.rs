@@ -144,7 +144,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "an unasked 101",
         clause: "RFC 9110 §7.8",
-        by: Ours("handler::send, SWITCHING_PROTOCOLS"),
+        by: Ours("handler::agreed"),
         reply: b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
         reason: "EndpointReset",
         ..BAD_ANSWER

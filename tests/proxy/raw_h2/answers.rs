@@ -66,7 +66,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "an unasked 101",
         clause: "RFC 9113 §8.6",
-        by: Ours("handler::send, SWITCHING_PROTOCOLS"),
+        by: Ours("handler::agreed"),
         reply: b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
         streams: &[(1, Answer(502))],
         ..ANSWERED

@@ -20,6 +20,7 @@ const HOPS: super::By = Ours("hops::check");
 const UNDERSCORES: super::By = Ours("fields::underscores");
 const COOKIES: super::By = Ours("fields::join_cookies");
 const FRAME: super::By = Ours("framing::frame_request");
+const UPGRADE: super::By = Ours("upgrade::wish");
 const EXPECT: super::By = Ours("framing::check_request, expectations");
 const TRAILERS: super::By = Ours("trailers::Passing::of_request");
 
@@ -84,9 +85,27 @@ pub const CASES: &[Case] = &[
         ..RESET
     },
     Case {
-        name: ":protocol that was not offered",
-        clause: "RFC 8441 §3",
+        name: "an extended CONNECT for another protocol than WebSocket",
+        clause: "RFC 8441 §4",
+        by: UPGRADE,
+        sent: || head(1, 0, &[&[(":protocol", "connect-udp")], &fields(&[(":method", "CONNECT")])[..]].concat()),
+        streams: &[(1, Answer(501))],
+        has: &[("portolan-reason", "ConnectNotSupported")],
+        ..BASE
+    },
+    Case {
+        name: "a WebSocket of no version",
+        clause: "RFC 8441 §5",
+        by: UPGRADE,
         sent: || head(1, 0, &[&[(":protocol", "websocket")], &fields(&[(":method", "CONNECT")])[..]].concat()),
+        streams: &[(1, Answer(400))],
+        has: &[("portolan-reason", "Malformed")],
+        ..BASE
+    },
+    Case {
+        name: ":protocol without CONNECT",
+        clause: "RFC 8441 §4",
+        sent: || head(1, END_STREAM, &[&[(":protocol", "websocket")], &fields(&[])[..]].concat()),
         ..RESET
     },
     Case {
