@@ -29,6 +29,7 @@ use super::connection::Connection;
 use super::error::{ErrorKind, ProxyError};
 use super::exchange::Exchange;
 use super::expectation::{Expectation, Gate};
+use super::fields;
 use super::forward::{Forwarded, forward};
 use super::forwarded::strip_hop_by_hop;
 use super::framing::{self, AfterAnswer};
