@@ -1,7 +1,7 @@
 //! What must hold whatever comes in: one check a door at which bytes of strangers arrive.
 //!
 //! ```text
-//! bytes ─▶ labels · rule · head · settings ─▶ returns, or panics with what does not hold
+//! bytes ─▶ labels · rule · head · settings · certificates ─▶ returns, or panics with what does not hold
 //! ```
 //! The fuzz targets in `fuzz/` call these, and so does the test below with the kept corpus. Each check compares what the
 //! code says with a slow reading, a round trip, or itself said twice; that nothing panics is the least of it.
@@ -10,6 +10,7 @@ pub use crate::config::fuzzing::check as settings;
 pub use crate::provider::labels_fuzzing::check as labels;
 pub use crate::provider::rule::fuzzing::check as rule;
 pub use crate::proxy::fuzzing::check as head;
+pub use crate::table::fuzzing::check as certificates;
 
 /// Choices that follow from a seed: a linear congruence, so that a finding can be shrunk and run again.
 #[derive(Debug)]
@@ -33,8 +34,8 @@ impl Picks {
 mod tests {
     use super::*;
 
-    const TARGETS: [(&str, fn(&[u8])); 4] =
-        [("labels", labels), ("rule", rule), ("head", head), ("settings", settings)];
+    const TARGETS: [(&str, fn(&[u8])); 5] =
+        [("labels", labels), ("rule", rule), ("head", head), ("settings", settings), ("certificates", certificates)];
 
     /// What libFuzzer kept because it reached something new, and what it once found.
     #[test]

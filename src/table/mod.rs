@@ -18,6 +18,8 @@ pub mod client_tls;
 mod compile;
 pub mod content;
 pub mod endpoint;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod host;
 pub mod identity;
 pub mod live;
@@ -31,7 +33,7 @@ pub mod revocation;
 mod row;
 pub mod seen;
 pub mod sticky;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;

@@ -97,7 +97,7 @@ fn a_container_on_no_network_is_answered_503_with_a_diagnostic() {
 }
 
 #[test]
-fn a_policy_that_is_not_built_yet_denies_and_keeps_its_host_to_itself() {
+fn a_policy_that_nobody_has_defined_denies_and_keeps_its_host_to_itself() {
     let Some(engine) = Engine::shared() else { return };
     let _holder = Container::compose(engine, "zz-holder", "web", 1)
         .label("portolan.host", "web.policy.test")
@@ -111,8 +111,8 @@ fn a_policy_that_is_not_built_yet_denies_and_keeps_its_host_to_itself() {
     let portolan = Portolan::beside(engine);
 
     let denied = portolan.get_until("https://web.policy.test/secure", |answer| answer.status == 503);
-    assert_eq!(denied.reason(), Some("NotSupportedYet"), "{denied:?}");
-    portolan.problem("NotSupportedYet", &["zz-holder-web-1", "portolan.mtls"]);
+    assert_eq!(denied.reason(), Some("Unresolved"), "{denied:?}");
+    portolan.problem("Unresolved", &["zz-holder-web-1", "portolan.mtls", "partners"]);
 
     let problem = portolan.problem("HostProtected", &["aa-other", "zz-holder", "web.policy.test"]);
     assert_eq!(problem["subject"], "docker/route/aa-other/web", "{problem:#}");

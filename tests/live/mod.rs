@@ -15,6 +15,7 @@ mod holders;
 mod last_good;
 mod latency;
 mod middlewares;
+mod mutual_tls;
 mod names;
 mod states;
 mod swarm_task_labels;
