@@ -33,8 +33,9 @@ impl Picks {
 mod tests {
     use super::*;
 
-    const TARGETS: [(&str, fn(&[u8])); 4] =
-        [("labels", labels), ("rule", rule), ("head", head), ("settings", settings)];
+    type Target = fn(&[u8]);
+
+    const TARGETS: [(&str, Target); 4] = [("labels", labels), ("rule", rule), ("head", head), ("settings", settings)];
 
     /// What libFuzzer kept because it reached something new, and what it once found.
     #[test]
