@@ -34,7 +34,9 @@ impl Picks {
 mod tests {
     use super::*;
 
-    const TARGETS: [(&str, fn(&[u8])); 5] =
+    type Target = fn(&[u8]);
+
+    const TARGETS: [(&str, Target); 5] =
         [("labels", labels), ("rule", rule), ("head", head), ("settings", settings), ("certificates", certificates)];
 
     /// What libFuzzer kept because it reached something new, and what it once found.

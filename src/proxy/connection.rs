@@ -35,6 +35,7 @@ use super::forwarded::Vouched;
 use super::handler::{self, Answered};
 use super::handshake::{TlsFacts, handshake};
 use super::limits::library_head;
+use super::parting::part;
 use super::unheard::{Unheard, request_timeout};
 use super::watched::Watched;
 use super::worker::Worker;
@@ -125,6 +126,12 @@ pub async fn serve(
         Ok(Err(error)) => {
             worker.metrics.handshake_failure(error.reason);
             tracing::debug!(%peer, listener = %name, reason = error.reason, detail = error.detail, "no handshake");
+            if let Some(stream) = error.stream {
+                tokio::select! {
+                    () = part(stream) => {}
+                    () = drain.patience() => {}
+                }
+            }
             return;
         }
         Err(_) => {

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! ClientHello ─▶ SNI ─▶ table: scope ─▶ certificate ─▶ config ─▶ TlsStream + TlsFacts
-//!                            └─ none: unrecognized_name alert
+//!      │                     └─ none: unrecognized_name alert
+//!      └─ fallen back to TLS 1.2 without need: inappropriate_fallback alert
 //! ```
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::CertificateError;
-use rustls::server::Acceptor;
+use rustls::server::{Acceptor, ClientHello};
+use rustls::{CertificateError, CipherSuite, ContentType, Error, InvalidMessage, PeerMisbehaved};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
@@ -55,19 +56,68 @@ impl TlsFacts {
 pub struct HandshakeError {
     pub reason: &'static str,
     pub detail: String,
+    /// On which the client was told why, or was to be.
+    pub stream: Option<TcpStream>,
 }
 
-/// A fatal `unrecognized_name` alert (RFC 6066 §3) as a record: rustls has no way to send one before a config is chosen.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// What Portolan itself has to say before a config is chosen: rustls has no way to, or keeps silent.
+#[derive(Debug, Clone, Copy)]
+enum Refusal {
+    UnexpectedMessage = 10,
+    DecodeError = 50,
+    /// RFC 7507 §3.
+    InappropriateFallback = 86,
+    /// RFC 6066 §3.
+    UnrecognizedName = 112,
+}
+
+impl Refusal {
+    async fn send(self, mut stream: TcpStream, detail: String) -> HandshakeError {
+        let reason = match self {
+            Refusal::UnexpectedMessage | Refusal::DecodeError => "hello",
+            Refusal::InappropriateFallback => "fallback",
+            Refusal::UnrecognizedName => "unrecognized_name",
+        };
+        // A fatal alert as a record. Best effort: the client may be gone.
+        let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, self as u8]).await;
+        HandshakeError { reason, detail, stream: Some(stream) }
+    }
+
+    /// The alert that belongs to the end of a hello (RFC 8446 §5.1, §6.2), where rustls sends none.
+    fn unsaid(error: &std::io::Error) -> Option<Refusal> {
+        match error.get_ref()?.downcast_ref()? {
+            // Nobody answers an alert.
+            Error::InappropriateMessage { got_type: ContentType::Alert, .. } => None,
+            Error::InappropriateMessage { .. }
+            | Error::InappropriateHandshakeMessage { .. }
+            | Error::PeerMisbehaved(PeerMisbehaved::MessageInterleavedWithHandshakeMessage) => {
+                Some(Refusal::UnexpectedMessage)
+            }
+            Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => Some(Refusal::DecodeError),
+            _ => None,
+        }
+    }
+}
 
 pub async fn handshake(
     stream: TcpStream,
     local: SocketAddr,
     listener: &TableListener,
 ) -> Result<(TlsStream<TcpStream>, TlsFacts), HandshakeError> {
-    let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
-        .await
-        .map_err(|error| HandshakeError { reason: "hello", detail: error.to_string() })?;
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
+    let start = match (&mut acceptor).await {
+        Ok(start) => start,
+        Err(error) => {
+            let (detail, stream) = (error.to_string(), acceptor.take_io());
+            return Err(match (Refusal::unsaid(&error), stream) {
+                (Some(refusal), Some(stream)) => refusal.send(stream, detail).await,
+                (_, stream) => HandshakeError { reason: "hello", detail, stream },
+            });
+        }
+    };
+    if fell_back(&start.client_hello()) {
+        return Err(Refusal::InappropriateFallback.send(start.io, "of a client that can do better".into()).await);
+    }
     let sni: Option<Arc<str>> = start
         .client_hello()
         .server_name()
@@ -79,19 +129,16 @@ pub async fn handshake(
     let certificate = match scope.certificate.certificate() {
         Ok(certificate) => certificate,
         Err(why) => {
-            let mut io = start.io;
-            // Best effort: the client may be gone.
-            let _ = io.write_all(&UNRECOGNIZED_NAME).await;
-            let _ = io.shutdown().await;
             let name = sni.as_deref().unwrap_or("no server name");
-            return Err(HandshakeError { reason: "unrecognized_name", detail: format!("{name}: {why}") });
+            return Err(Refusal::UnrecognizedName.send(start.io, format!("{name}: {why}")).await);
         }
     };
     let (config, found) = scope.keyed.config(certificate);
-    let stream = start
-        .into_stream(config)
-        .await
-        .map_err(|error| HandshakeError { reason: reason(&error), detail: error.to_string() })?;
+    let stream = start.into_stream(config).into_fallible().await.map_err(|(error, stream)| HandshakeError {
+        reason: reason(&error),
+        detail: error.to_string(),
+        stream: Some(stream),
+    })?;
     let (_, session) = stream.get_ref();
     let chain = session.peer_certificates().unwrap_or_default();
     let peer = Peer::new(chain.iter().map(|certificate| certificate.clone().into_owned()).collect());
@@ -115,6 +162,17 @@ pub async fn handshake(
     Ok((stream, facts))
 }
 
+/// Not a suite (RFC 7507 §2), and none that the library has a name for.
+const FALLBACK_SCSV: CipherSuite = CipherSuite::Unknown(0x5600);
+
+/// Whether the client says that it tries an earlier version because a later one failed (RFC 7507). Every listener
+/// speaks TLS 1.3, so that such a client was misled, unless this is a hello of TLS 1.3: which it is if it has a suite of it.
+fn fell_back(hello: &ClientHello<'_>) -> bool {
+    let suites = hello.cipher_suites();
+    // All suites of TLS 1.3, and no others, begin with this byte (RFC 8446 §B.4).
+    suites.contains(&FALLBACK_SCSV) && !suites.iter().any(|suite| u16::from(*suite) >> 8 == 0x13)
+}
+
 /// A client that names nobody is served under the address it came to.
 fn addressed(listener: &TableListener, local: SocketAddr) -> (Arc<str>, TlsScope) {
     let ip = local.ip().to_canonical();
@@ -129,13 +187,13 @@ fn addressed(listener: &TableListener, local: SocketAddr) -> (Arc<str>, TlsScope
 
 /// The metric label of a failed handshake: few, and none that a client can make up.
 fn reason(error: &std::io::Error) -> &'static str {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
-        Some(rustls::Error::AlertReceived(_)) => "client_alert",
-        Some(rustls::Error::PeerIncompatible(_)) => "incompatible",
-        Some(rustls::Error::NoApplicationProtocol) => "alpn",
-        Some(rustls::Error::NoCertificatesPresented) => "client_certificate_required",
-        Some(rustls::Error::InvalidCertificate(error)) => match error {
+        Some(Error::AlertReceived(_)) => "client_alert",
+        Some(Error::PeerIncompatible(_)) => "incompatible",
+        Some(Error::NoApplicationProtocol) => "alpn",
+        Some(Error::NoCertificatesPresented) => "client_certificate_required",
+        Some(Error::InvalidCertificate(error)) => match error {
             CertificateError::UnknownIssuer => "client_certificate_unknown_ca",
             CertificateError::Expired | CertificateError::NotValidYet => "client_certificate_expired",
             CertificateError::Revoked => "client_certificate_revoked",

@@ -32,6 +32,7 @@ mod limits;
 mod manners;
 mod misdirected;
 mod opening;
+mod parting;
 mod pipe;
 mod pool;
 mod probe;

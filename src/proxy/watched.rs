@@ -7,15 +7,12 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::activity::Activity;
-
-/// For what a client has on its way when its request is refused, and for the refusal to arrive.
-const LINGER: Duration = Duration::from_secs(2);
+use super::parting::LINGER;
 
 #[derive(Debug)]
 pub struct Watched<S> {

@@ -32,6 +32,7 @@ mod settings;
 mod state;
 mod swap;
 mod tls;
+mod tls_scan;
 mod tunnels;
 mod upgrades;
 mod upstream;

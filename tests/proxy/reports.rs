@@ -259,8 +259,6 @@ fn commands_that_are_not_built_yet_say_so_and_exit_with_2() {
         "explain https://a.example/",
         "crds",
         "ca trust",
-        "ca issue --dns a.example --out .",
-        "ca revoke 01",
         "ca rotate",
     ] {
         let output = run(&mut command(dir.path(), &words.split(' ').collect::<Vec<_>>()));

@@ -1,9 +1,11 @@
 //! Handshakes: versions, groups, certificates, and what a name and a request may have to do with each other.
 
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, NamedGroup, ProtocolVersion};
@@ -146,6 +148,68 @@ fn without_a_server_name_the_leaf_is_for_the_address() {
     assert_eq!(session.ask(&get("known.test")).unwrap().status, 200);
     let answer = curl(&format!("https://{}/", portolan.https), portolan.https, Some(&portolan.root()), &[]).unwrap();
     assert_eq!((answer.status, answer.reason()), (404, Some("NoRoute")), "{answer:?}");
+}
+
+/// What comes back in the clear for these bytes.
+fn raw(portolan: &Portolan, bytes: &[u8]) -> Vec<u8> {
+    let mut socket = TcpStream::connect(portolan.https).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.write_all(bytes).unwrap();
+    let mut heard = Vec::new();
+    socket.read_to_end(&mut heard).unwrap();
+    heard
+}
+
+/// rustls has no alert for it, and the connection used to end without one.
+#[test]
+fn what_begins_otherwise_than_with_a_hello_is_told_so() {
+    let backend = Backend::named("s");
+    let portolan = start(&backend, &["known.test"], json!({}));
+    let alert = |code: u8| vec![21, 3, 3, 0, 2, 2, code];
+    for (what, bytes, expected) in [
+        ("another message", &[22, 3, 1, 0, 4, 20, 0, 0, 0][..], alert(10)),
+        ("content", &[23, 3, 3, 0, 1, 0], alert(10)),
+        ("a hello of 16 MiB", &[22, 3, 1, 0, 5, 1, 255, 255, 255, 3], alert(50)),
+        // Nobody answers an alert.
+        ("an alert", &[21, 3, 1, 0, 2, 2, 40], vec![]),
+    ] {
+        assert_eq!(raw(&portolan, bytes), expected, "{what}");
+    }
+}
+
+/// What a client had under way when it was refused made the socket end with a reset, and the alert was lost.
+#[test]
+fn an_alert_is_not_lost_in_a_reset() {
+    let backend = Backend::named("s");
+    let portolan = start(&backend, &["known.test"], json!({}));
+    let mut socket = TcpStream::connect(portolan.https).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    // More than is looked at: the first record announces too much.
+    socket.write_all(&[&[22, 3, 1, 64, 0, 1, 255, 255, 255][..], &[0; 200_000]].concat()).unwrap();
+    // Until the refusal is there, by when a reset would be as well.
+    socket.peek(&mut [0]).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    socket.write_all(&[0; 1000]).unwrap();
+    socket.shutdown(Shutdown::Write).unwrap();
+    let mut heard = Vec::new();
+    socket.read_to_end(&mut heard).unwrap();
+    assert_eq!(heard, [21, 3, 3, 0, 2, 2, 50]);
+}
+
+/// rustls does not know the value by which a client says that it fell back (RFC 7507).
+#[test]
+fn a_client_that_fell_back_to_tls_1_2_is_told_that_it_can_do_better() {
+    let backend = Backend::named("s");
+    let portolan = start(&backend, &["both.test"], json!({}));
+    let said = s_client(&portolan, &["-tls1_2", "-fallback_scsv", "-servername", "both.test"]);
+    assert!(said.contains("alert number 86") && said.contains("New, (NONE)"), "{said}");
+    for version in ["-tls1_2", "-tls1_3"] {
+        let said = s_client(&portolan, &[version, "-servername", "both.test"]);
+        assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
+    }
+    let said = s_client(&portolan, &["-fallback_scsv", "-servername", "both.test"]);
+    assert!(said.contains("New, TLSv1.3"), "{said}");
+    assert_eq!(portolan.metric("portolan_tls_handshake_failures_total{reason=\"fallback\"}"), 1.0);
 }
 
 /// The pair in files of its own, as an operator would put it somewhere.
@@ -294,7 +358,7 @@ fn guarded(backend: &Backend) -> Portolan {
             "guarded": { "host": "guarded.test", "mtls": "partners", "service": "s" },
             "strict": { "host": "strict.test", "tls": { "min_version": "1.3" }, "service": "s" },
         },
-        "mtls_policies": { "partners": { "mode": "require" } },
+        "mtls_policies": { "partners": { "mode": "require_any" } },
     });
     start(backend, &["one.test", "two.test"], over)
 }

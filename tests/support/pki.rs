@@ -40,20 +40,26 @@ impl Authority {
 
     /// A leaf with these subject alternative names (`IP:127.0.0.1,DNS:localhost`), for servers and clients alike.
     pub fn issue(&self, name: &str, san: &str) -> Pair {
+        self.issue_as(name, san, &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "serverAuth,clientAuth")
+    }
+
+    /// With a key of this kind, as openssl's `-newkey` has it, and for these uses.
+    pub fn issue_as(&self, name: &str, san: &str, key: &[&str], usages: &str) -> Pair {
         let file = |suffix: &str| self.dir.join(format!("{name}.{suffix}"));
         let (request, extensions) = (file("csr"), file("ext"));
         let pair = Pair { cert_file: file("pem"), key_file: file("key") };
         output_of(
             Command::new("openssl")
-                .args(["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
-                .args(["-subj", &format!("/CN={name}"), "-keyout"])
+                .args(["req", "-new", "-newkey"])
+                .args(key)
+                .args(["-nodes", "-subj", &format!("/CN={name}"), "-keyout"])
                 .arg(&pair.key_file)
                 .arg("-out")
                 .arg(&request),
         );
         std::fs::write(
             &extensions,
-            format!("basicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\nsubjectAltName={san}\n"),
+            format!("basicConstraints=CA:FALSE\nkeyUsage=digitalSignature\nextendedKeyUsage={usages}\nsubjectAltName={san}\n"),
         )
         .unwrap();
         output_of(

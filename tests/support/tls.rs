@@ -19,6 +19,7 @@ use super::http::{self, Answer};
 pub struct Client {
     config: ClientConfig,
     hello: Hello,
+    ahead: Vec<u8>,
 }
 
 /// How the client hello is cut.
@@ -55,7 +56,7 @@ impl Client {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Client { config, hello: Hello::Whole }
+        Client { config, hello: Hello::Whole, ahead: Vec::new() }
     }
 
     pub fn alpn(mut self, protocols: &[&[u8]]) -> Client {
@@ -73,6 +74,12 @@ impl Client {
     pub fn share_sessions(&mut self) {
         let store = Arc::new(OneStore(rustls::client::ClientSessionMemoryCache::new(8)));
         self.config.resumption = rustls::client::Resumption::store(store);
+    }
+
+    /// Sends these bytes with the last of its handshake, before it can know what the server makes of that.
+    pub fn saying_at_once(mut self, bytes: &[u8]) -> Client {
+        self.ahead = bytes.to_vec();
+        self
     }
 
     pub fn in_pieces(mut self, record: usize, write: usize) -> Client {
@@ -99,6 +106,7 @@ impl Client {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
+        connection.writer().write_all(&self.ahead)?;
         while connection.is_handshaking() {
             connection.complete_io(&mut socket)?;
         }

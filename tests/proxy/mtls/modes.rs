@@ -1,5 +1,8 @@
 //! The table of modes, what is allowed, and how a handshake that is refused says so.
 
+use std::io::{Read, Write};
+use std::time::Duration;
+
 use rustls::AlertDescription;
 use serde_json::json;
 
@@ -61,6 +64,26 @@ fn every_mode_does_what_its_row_says_over_h1_and_h2() {
             assert_eq!(answer.status, expected, "{what}, curl {option}");
             assert_eq!(answer.reason(), (expected == 403).then(|| reason(column)), "{what}");
         }
+    }
+}
+
+/// In TLS 1.3 the client's request comes along with the certificate that is refused. The socket used to end with a reset.
+#[test]
+fn a_refused_client_that_has_sent_its_request_hears_why() {
+    let pki = Pki::new();
+    let stage = start(&pki, false);
+    let strict = host("require");
+    let request = super::get(&strict, "/");
+    for (client, expected) in
+        [(None, AlertDescription::CertificateRequired), (Some(&pki.unknown), AlertDescription::UnknownCA)]
+    {
+        let client = stage.client(client).saying_at_once(&request.repeat(500).into_bytes());
+        let mut session = client.connect(stage.portolan.https, &strict).unwrap();
+        // By when a reset would be there.
+        std::thread::sleep(Duration::from_millis(200));
+        session.write_all(request.as_bytes()).unwrap();
+        let error = session.read(&mut [0]).unwrap_err();
+        assert_eq!(super::alert(&error), Some(expected), "{error}");
     }
 }
 
