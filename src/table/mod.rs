@@ -34,6 +34,7 @@ mod row;
 pub mod seen;
 pub mod sticky;
 #[cfg(any(test, feature = "fuzzing"))]
+#[allow(clippy::expect_used, reason = "tests and fuzz targets alone call it")]
 pub mod testing;
 #[cfg(test)]
 mod tests;
