@@ -3,6 +3,7 @@
 mod changes;
 mod crossing;
 mod modes;
+mod record;
 mod under_way;
 
 use std::io;
