@@ -112,7 +112,7 @@ fn a_policy_that_nobody_has_defined_denies_and_keeps_its_host_to_itself() {
 
     let denied = portolan.get_until("https://web.policy.test/secure", |answer| answer.status == 503);
     assert_eq!(denied.reason(), Some("Unresolved"), "{denied:?}");
-    portolan.problem("Unresolved", &["zz-holder-web-1", "portolan.mtls", "partners"]);
+    portolan.problem("Unresolved", &["zz-holder-web-1", "mtls_policy", "partners"]);
 
     let problem = portolan.problem("HostProtected", &["aa-other", "zz-holder", "web.policy.test"]);
     assert_eq!(problem["subject"], "docker/route/aa-other/web", "{problem:#}");
