@@ -33,6 +33,8 @@ pub struct Upstream {
     pub members: Vec<Member>,
     /// Indexes of the members that new requests may go to.
     candidates: SmallVec<[u32; 4]>,
+    /// Requests that there was one candidate for. Part of [`Carried::turn`] once another upstream takes its place.
+    alone: AtomicUsize,
     cookies: Option<Box<Cookies>>,
     balancer: Balancer,
     pub traffic: Traffic,
@@ -115,8 +117,14 @@ impl Upstream {
             members,
             absent,
             candidates,
-            carried: previous.map(|previous| previous.carried.clone()).unwrap_or_default(),
+            carried: previous.map(|previous| previous.hand_over()).unwrap_or_default(),
+            alone: AtomicUsize::new(0),
         })
+    }
+
+    fn hand_over(&self) -> Arc<Carried> {
+        self.carried.turn.fetch_add(self.alone.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.carried.clone()
     }
 
     /// Whether a new request finds an endpoint.
@@ -169,6 +177,13 @@ impl Upstream {
             self.carried.turn.fetch_add(1, Ordering::Relaxed);
             return Some(at);
         }
+        if let [only] = self.candidates[..] {
+            // Nobody's turn but its own: neither the turns nor the balancer are looked at.
+            self.alone.fetch_add(1, Ordering::Relaxed);
+            let only = only as usize;
+            let left_out = !skip.is_empty() && skip.contains(&self.members[only].endpoint.id);
+            return (!left_out).then_some(only);
+        }
         let turn = self.carried.turn.fetch_add(1, Ordering::Relaxed);
         let taken = |at: usize| skip.contains(&self.members[self.candidates[at] as usize].endpoint.id);
         let at = self.balancer.pick(turn, affinity.key, &self.members, &self.candidates, taken)?;
@@ -182,7 +197,7 @@ impl Upstream {
 
     /// Takes one retry out of the budget, if it holds one.
     pub fn may_retry(&self, now: Instant) -> bool {
-        let requests = self.carried.turn.load(Ordering::Relaxed);
+        let requests = self.carried.turn.load(Ordering::Relaxed).wrapping_add(self.alone.load(Ordering::Relaxed));
         self.carried.budget.take(self.traffic.retry.budget_percent, requests, now)
     }
 }
