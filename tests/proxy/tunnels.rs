@@ -363,6 +363,8 @@ fn tunnels_keep_no_table() {
         for socket in &mut sockets {
             stays(socket).await;
         }
-        assert!(grown < 10 << 20, "resident memory grew by {grown} bytes: {memory:?}");
+        // The allocator's own ups and downs come to 11 MiB where other tests run beside it. A table that is kept by each
+        // of the thirty swaps in between would be hundreds.
+        assert!(grown < 32 << 20, "resident memory grew by {grown} bytes: {memory:?}");
     });
 }
