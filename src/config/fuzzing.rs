@@ -92,13 +92,17 @@ fn same(a: &Tree, b: &Tree) -> bool {
 }
 
 /// The library takes `|`, `>` and an indicator that stands alone (`?`, `-`, `:`) for words within a flow, where they can
-/// begin nothing else; outside they begin a block.
+/// begin nothing else; outside they begin a block. So do the marks of a document, behind a tab.
 fn starts_a_block(tree: &Tree) -> bool {
     match &tree.node {
         Node::Null => false,
         Node::Word { text, plain } => {
             let indicator = text.strip_prefix(['?', '-', ':']);
-            *plain && (text.starts_with(['|', '>']) || indicator.is_some_and(|rest| !rest.starts_with(|c| c > ' ')))
+            let mark = text.starts_with("---") || text.starts_with("...");
+            *plain
+                && (mark
+                    || text.starts_with(['|', '>'])
+                    || indicator.is_some_and(|rest| !rest.starts_with(|c| c > ' ')))
         }
         Node::Seq(items) => items.iter().any(starts_a_block),
         Node::Map(entries) => entries.iter().any(|entry| starts_a_block(&entry.value)),
