@@ -28,6 +28,28 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
 }
 
+#[cfg(test)]
+impl Listener {
+    /// One of the operator's where nothing further is said: on 443 with TLS, else on 80.
+    pub fn for_tests(name: &str, tls: bool) -> Listener {
+        use super::id::{Kind, Provider, Source};
+        let port = if tls { ":443" } else { ":80" };
+        Listener {
+            id: ObjectId::new(&Source::new(Provider::Settings, None), Kind::Listener, name),
+            name: Name::normalised(name),
+            origin: Origin::Default,
+            address: port.parse().expect("an address"),
+            tls,
+            redirect: None,
+            public_port: None,
+            trusted_proxies: Vec::new(),
+            underscore_headers: UnderscoreHeaders::default(),
+            limits: ListenerLimits::default(),
+            timeouts: ListenerTimeouts::default(),
+        }
+    }
+}
+
 /// What becomes of a request's header whose name has an underscore.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
     use crate::model::diagnostic::{Denial, Origin, Reason};
     use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
-    use crate::model::listener::{Listener, ListenerLimits, ListenerTimeouts, UnderscoreHeaders};
+    use crate::model::listener::Listener;
     use crate::model::path::PathMatch;
     use crate::model::route::RouteMatch;
     use crate::reconcile::{Action, Claim, Desired, DesiredRoute};
@@ -205,19 +205,7 @@ mod tests {
     fn table(claims: &[Written]) -> Arc<Table> {
         let name = Name::normalised("http");
         let source = Source::new(Provider::File, None);
-        let listener = Listener {
-            id: ObjectId::new(&source, Kind::Listener, "http"),
-            name: name.clone(),
-            origin: Origin::Default,
-            address: ":80".parse().expect("an address"),
-            tls: false,
-            redirect: None,
-            public_port: None,
-            trusted_proxies: Vec::new(),
-            underscore_headers: UnderscoreHeaders::default(),
-            limits: ListenerLimits::default(),
-            timeouts: ListenerTimeouts::default(),
-        };
+        let listener = Listener::for_tests("http", false);
         let mut desired = Desired { listeners: BTreeMap::from([(name.clone(), listener)]), ..Desired::default() };
         for (at, written) in claims.iter().enumerate() {
             let id = ObjectId::new(&source, Kind::Route, format!("r{at}"));

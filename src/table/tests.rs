@@ -17,7 +17,6 @@ use super::*;
 use crate::model::diagnostic::{Origin, Reason};
 use crate::model::host::HostPattern;
 use crate::model::id::{Kind, Provider, Source};
-use crate::model::listener::{ListenerLimits, ListenerTimeouts, UnderscoreHeaders};
 use crate::model::path::PathMatch;
 use crate::model::pattern::Pattern;
 use crate::model::predicate::{Term, Test};
@@ -149,19 +148,7 @@ fn asked() -> impl Strategy<Value = Asked> {
 
 fn desired(routes: &[Written], holds: &[Hold]) -> Desired {
     let name = Name::normalised("https");
-    let listener = Listener {
-        id: ObjectId::new(&Source::new(Provider::Settings, None), Kind::Listener, "https"),
-        name: name.clone(),
-        origin: Origin::Default,
-        address: ":443".parse().expect("an address"),
-        tls: true,
-        redirect: None,
-        public_port: None,
-        trusted_proxies: Vec::new(),
-        underscore_headers: UnderscoreHeaders::default(),
-        limits: ListenerLimits::default(),
-        timeouts: ListenerTimeouts::default(),
-    };
+    let listener = Listener::for_tests("https", true);
     let mut desired = Desired { listeners: BTreeMap::from([(name.clone(), listener)]), ..Desired::default() };
     for (at, route) in routes.iter().enumerate() {
         let source = sources()[route.source].clone();

@@ -14,10 +14,10 @@ use rustls_pki_types::CertificateDer;
 
 use super::*;
 use crate::config::yaml;
-use crate::model::id::{Kind, Name, ObjectId, Provider, Source};
-use crate::model::listener::{Listener, ListenerLimits, ListenerTimeouts, UnderscoreHeaders};
+use crate::model::id::{Name, ObjectId, Provider, Source};
+use crate::model::listener::Listener;
 use crate::model::schema::TlsVersion;
-use crate::model::{Ledger, Origin, Snapshot};
+use crate::model::{Ledger, Snapshot};
 use crate::provider::lower::{self, Author};
 use crate::proxy::misdirected;
 use crate::reconcile::{Inputs, reconcile};
@@ -222,19 +222,7 @@ fn table(world: &World, number: u64, before: &Table) -> Arc<Table> {
     let author = Author { source: source(Provider::File), created: Timestamp::UNIX_EPOCH, replica: None };
     let file = lower::document(&tree, &author);
     let mut settings = Snapshot::empty(Provider::Settings);
-    settings.listeners.push(Listener {
-        id: ObjectId::new(&source(Provider::Settings), Kind::Listener, "https"),
-        name: Name::normalised("https"),
-        origin: Origin::Default,
-        address: ":443".parse().expect("an address"),
-        tls: true,
-        redirect: None,
-        public_port: None,
-        trusted_proxies: Vec::new(),
-        underscore_headers: UnderscoreHeaders::default(),
-        limits: ListenerLimits::default(),
-        timeouts: ListenerTimeouts::default(),
-    });
+    settings.listeners.push(Listener::for_tests("https", true));
     let snapshots = BTreeMap::from([(Provider::Settings, Arc::new(settings)), (Provider::File, Arc::new(file))]);
     let desired = reconcile(Inputs {
         snapshots: &snapshots,
