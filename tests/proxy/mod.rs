@@ -33,6 +33,7 @@ mod state;
 mod swap;
 mod tls;
 mod tls_scan;
+mod trust;
 mod tunnels;
 mod upgrades;
 mod upstream;
