@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, anyhow, bail};
+use jiff::Timestamp;
 
 use super::ca::Place;
 use crate::control::ca::{InternalCa, Known, pem_text};
@@ -99,7 +100,7 @@ fn files(issuer: &str, directory: &Path, ca: &InternalCa) -> anyhow::Result<Vec<
         let path = directory.join(system_store::file_name(issuer, &known.fingerprint));
         Ok((path, pem_text("CERTIFICATE", root)))
     };
-    [ca.root_der()].into_iter().map(|root| file(root)).collect()
+    ca.trusted(Timestamp::now()).iter().map(|root| file(root)).collect()
 }
 
 fn installed(directory: &Path, issuer: &str) -> anyhow::Result<Vec<PathBuf>> {

@@ -96,7 +96,7 @@ fn ca(CaArgs { issuer, config, command }: CaArgs) -> anyhow::Result<ExitCode> {
         CaCommand::Trust { uninstall: true } => app::trust::uninstall(&place()?),
         CaCommand::Issue(args) => app::ca::issue(&place()?, &args),
         CaCommand::Revoke { certificate } => app::ca::revoke(&place()?, &certificate),
-        CaCommand::Rotate => Ok(not_built("portolan ca rotate")),
+        CaCommand::Rotate { overlap } => app::ca::rotate(&place()?, overlap.0),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! handshake ─leaf(name)─▶ LeafStore ─issue_server─▶ InternalCa
-//! control ─renew(now), once a minute─▶ │
+//! control ─renew(now), once a minute─▶ │   follow(files), when the CA's files change: a new root
 //!                                      └─report─▶ View (certificates)
 //! ```
 //!
@@ -23,7 +23,8 @@ use serde::Serialize;
 
 use crate::table::tls::Issuer;
 
-use super::ca::{CaError, InternalCa, Issued, LeafName, later, two_thirds};
+use super::ca::{CaError, InternalCa, Issued, LeafName, later};
+use crate::material::file::Content;
 
 /// Lifetimes without a handshake after which a leaf is forgotten.
 const FORGOTTEN_AFTER: u32 = 2;
@@ -31,7 +32,6 @@ const FORGOTTEN_AFTER: u32 = 2;
 #[derive(Debug)]
 pub struct LeafStore {
     ca: Arc<InternalCa>,
-    ttl: Duration,
     slots: RwLock<BTreeMap<LeafName, Arc<Slot>>>,
 }
 
@@ -52,6 +52,8 @@ struct Leaf {
     not_after: Timestamp,
     renewal: Timestamp,
     serial: String,
+    /// [`InternalCa::roots`] when it was issued.
+    roots: u64,
 }
 
 /// A leaf as the certificates view shows it.
@@ -71,14 +73,31 @@ impl Issuer for LeafStore {
     }
 
     fn roots(&self) -> Vec<CertificateDer<'static>> {
-        vec![self.ca.root_der().clone()]
+        self.ca.trusted(Timestamp::now())
+    }
+
+    fn refuses(&self, name: &LeafName) -> Option<String> {
+        self.ca.permits(name).err().map(|error| error.to_string())
     }
 }
 
 impl LeafStore {
-    /// `ttl` is the life of a leaf; [`super::ca::LEAF_LIFE`] where nobody says otherwise.
-    pub fn new(ca: Arc<InternalCa>, ttl: Duration) -> LeafStore {
-        LeafStore { ca, ttl, slots: RwLock::default() }
+    /// Leaves live as long as the CA's options say.
+    pub fn new(ca: Arc<InternalCa>) -> LeafStore {
+        LeafStore { ca, slots: RwLock::default() }
+    }
+
+    /// Takes over a root that another process has made, where the two files, of the root and of those before it, say
+    /// something else than what is in force here.
+    pub fn follow(&self, root: &Content, retired: &Content, now: Timestamp) -> Result<(), CaError> {
+        match (root, retired) {
+            (Ok(root), Ok(retired)) if self.ca.agrees_with(root, retired) => Ok(()),
+            _ => self.ca.follow(now),
+        }
+    }
+
+    fn ttl(&self) -> Duration {
+        self.ca.options().leaf_life
     }
 
     pub fn ca(&self) -> &Arc<InternalCa> {
@@ -105,7 +124,7 @@ impl LeafStore {
         self.forget(now);
         // A name without a leaf is one that was refused, or is being asked for right now.
         for (name, slot) in self.held().into_iter().filter(|(_, slot)| slot.leaf.load().is_some()) {
-            let renewed = slot.renew(&slot.issuing(), now, || self.issue(&name, now));
+            let renewed = slot.renew(&slot.issuing(), now, self.ca.roots(), || self.issue(&name, now));
             outcome = outcome.and(renewed.map(drop));
         }
         outcome
@@ -129,14 +148,14 @@ impl LeafStore {
     fn current(&self, name: &LeafName, slot: &Slot, now: Timestamp) -> Result<Arc<CertifiedKey>, CaError> {
         let held = slot.leaf.load_full();
         let issuing = match held {
-            Some(leaf) if leaf.is_fresh(now) => return Ok(leaf.key.clone()),
+            Some(leaf) if leaf.is_fresh(now, self.ca.roots()) => return Ok(leaf.key.clone()),
             Some(leaf) if leaf.is_valid(now) => match slot.try_issuing() {
                 None => return Ok(leaf.key.clone()),
                 Some(issuing) => issuing,
             },
             _ => slot.issuing(),
         };
-        let renewed = slot.renew(&issuing, now, || self.issue(name, now));
+        let renewed = slot.renew(&issuing, now, self.ca.roots(), || self.issue(name, now));
         match (renewed, slot.leaf.load_full()) {
             (Ok(leaf), _) => Ok(leaf.key.clone()),
             (Err(error), Some(leaf)) if leaf.is_valid(now) => {
@@ -148,17 +167,13 @@ impl LeafStore {
     }
 
     fn issue(&self, name: &LeafName, now: Timestamp) -> Result<Leaf, CaError> {
-        let Issued { chain, key, not_before, not_after, serial } =
-            self.ca.issue_server_at(std::slice::from_ref(name), self.ttl, now)?;
+        // Before, so that a root that comes meanwhile is not missed.
+        let roots = self.ca.roots();
+        let Issued { chain, key, not_before, not_after, renewal, serial } =
+            self.ca.issue_server_at(std::slice::from_ref(name), self.ttl(), now)?;
         let key = any_supported_type(&key)
             .map_err(|error| CaError::Crypto { issuer: self.ca.name().into(), why: error.to_string() })?;
-        Ok(Leaf {
-            key: Arc::new(CertifiedKey::new(chain, key)),
-            not_before,
-            not_after,
-            renewal: two_thirds(now, not_after),
-            serial,
-        })
+        Ok(Leaf { key: Arc::new(CertifiedKey::new(chain, key)), not_before, not_after, renewal, serial, roots })
     }
 
     fn slot(&self, name: &LeafName) -> Arc<Slot> {
@@ -175,7 +190,7 @@ impl LeafStore {
     }
 
     fn forget(&self, now: Timestamp) {
-        let patience = self.ttl.saturating_mul(FORGOTTEN_AFTER);
+        let patience = self.ttl().saturating_mul(FORGOTTEN_AFTER);
         let wanted = |slot: &Slot| {
             let used = Timestamp::from_second(slot.used.load(Ordering::Relaxed)).unwrap_or(Timestamp::MAX);
             now <= later(used, patience)
@@ -208,9 +223,10 @@ impl Slot {
         &self,
         _issuing: &MutexGuard<'_, ()>,
         now: Timestamp,
+        roots: u64,
         issue: impl FnOnce() -> Result<Leaf, CaError>,
     ) -> Result<Arc<Leaf>, CaError> {
-        if let Some(leaf) = self.leaf.load_full().filter(|leaf| leaf.is_fresh(now)) {
+        if let Some(leaf) = self.leaf.load_full().filter(|leaf| leaf.is_fresh(now, roots)) {
             return Ok(leaf);
         }
         let leaf = Arc::new(issue()?);
@@ -221,8 +237,8 @@ impl Slot {
 
 impl Leaf {
     /// In use without a second thought. Not before its beginning either: the clock may have been set back.
-    fn is_fresh(&self, now: Timestamp) -> bool {
-        self.not_before <= now && now < self.renewal
+    fn is_fresh(&self, now: Timestamp, roots: u64) -> bool {
+        self.roots == roots && self.not_before <= now && now < self.renewal
     }
 
     fn is_valid(&self, now: Timestamp) -> bool {
@@ -234,7 +250,6 @@ impl Leaf {
 mod tests {
     use std::sync::Barrier;
 
-    use super::super::ca::LEAF_LIFE;
     use super::*;
 
     fn now() -> Timestamp {
@@ -252,7 +267,7 @@ mod tests {
     fn store() -> (tempfile::TempDir, LeafStore) {
         let dir = tempfile::tempdir().expect("tempdir");
         let ca = InternalCa::open_at(dir.path(), "corp", now()).expect("opened");
-        (dir, LeafStore::new(Arc::new(ca), LEAF_LIFE))
+        (dir, LeafStore::new(Arc::new(ca)))
     }
 
     #[test]

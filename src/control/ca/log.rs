@@ -1,7 +1,9 @@
-//! What the CA did: one line of JSON for each certificate issued or revoked, in `log` beside its keys.
+//! What the CA did: one line of JSON for each certificate issued or revoked and for each root and intermediate, in `log`
+//! beside its keys.
 //!
 //! ```text
 //! issue ─▶ line on disk ─▶ the certificate is handed out        so that none is out there that the CA does not know
+//! rotate, a new intermediate ─▶ line on disk ─▶ its files       likewise
 //! revoke ─▶ revoked.json on disk ─▶ line on disk                a copy: what is denied stands in revoked.json
 //! ```
 //!
@@ -25,6 +27,18 @@ pub(super) struct Line {
     pub event: Event,
     #[serde(flatten)]
     pub certificate: Known,
+    /// Of a new root: the serial of the one before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
+    /// Of a new root: the end of the overlap in which that one is trusted still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+impl Line {
+    pub fn new(at: Timestamp, event: Event, certificate: Known) -> Line {
+        Line { at, event, certificate, replaces: None, until: None }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +46,10 @@ pub(super) struct Line {
 pub(super) enum Event {
     Issued,
     Revoked,
+    /// The first.
+    RootCreated,
+    RootRotated,
+    IntermediateCreated,
     /// Of a later Portolan.
     #[serde(other)]
     Other,
@@ -71,10 +89,10 @@ mod tests {
     use super::*;
 
     fn line(serial: &str) -> Line {
-        Line {
-            at: Timestamp::UNIX_EPOCH,
-            event: Event::Issued,
-            certificate: Known {
+        Line::new(
+            Timestamp::UNIX_EPOCH,
+            Event::Issued,
+            Known {
                 serial: serial.into(),
                 fingerprint: "ff".into(),
                 issuer: "CN=i".into(),
@@ -82,7 +100,7 @@ mod tests {
                 names: vec!["DNS:a".into()],
                 not_after: Timestamp::UNIX_EPOCH,
             },
-        }
+        )
     }
 
     #[test]
