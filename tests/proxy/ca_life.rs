@@ -57,6 +57,40 @@ fn a_leaf_is_renewed_twenty_times_and_no_handshake_fails() {
     ));
 }
 
+#[test]
+fn a_host_outside_the_constraints_is_a_problem_of_its_route_until_the_settings_permit_it() {
+    let backend = Backend::named("s");
+    let internal =
+        |dns: &[&str]| json!({ "issuers": { "corp": { "internal": { "name_constraints": { "dns": dns } } } } });
+    let mut settings = internal(&["corp.test"]);
+    settings["routes"] = json!({
+        "r": { "host": "r.test", "service": "s" }, "in": { "hosts": ["a.corp.test", "*.b.corp.test"], "service": "s" },
+    });
+    settings["services"] = json!({ "s": { "endpoints": [backend.url()] } });
+    let portolan = Portolan::serving(settings);
+    let status = |host: &str| portolan.get(&format!("https://{host}/")).map_or(0, |answer| answer.status);
+    assert_eq!(["a.corp.test", "x.b.corp.test", "r.test"].map(status), [200, 200, 0]);
+    let problem =
+        portolan.problem("NoCertificate", &["no certificate for r.test", "may not sign DNS:r.test", "corp.test"]);
+    assert!(problem["subject"].to_string().contains("route/r"), "{problem}");
+
+    // The root that clients have says what it said.
+    portolan.edit(internal(&["test"]));
+    portolan.problem("NoCertificate", &["r.test", "the name constraints in its root", "portolan ca rotate"]);
+    portolan.cli(&["ca", "rotate", "--overlap", "1h"]);
+    eventually("it is permitted", || {
+        // The old one may not vouch for it.
+        std::fs::remove_file(portolan.root()).unwrap();
+        match status("r.test") {
+            200 => Ok(()),
+            other => Err((other, portolan.problems())),
+        }
+    });
+    portolan.edit(json!({ "issuers": { "corp": { "internal": { "ttl": "1s" } } } }));
+    portolan.problem("Invalid", &["issuers.corp.internal.ttl", "write 2s or more"]);
+    assert_eq!(status("r.test"), 200);
+}
+
 /// A client of one time: the roots that it knows, and what it shows.
 struct Caller {
     client: Client,
@@ -122,7 +156,6 @@ fn load(who: &str, mut caller: Caller, portolan: &Portolan, rate: u32, end: &Ato
 fn a_root_is_rotated_under_load_and_old_and_new_clients_are_served_until_the_overlap_ends() {
     let backend = Backend::named("s");
     let mut settings = json!({
-        "issuers": { "corp": { "internal": { "ttl": "4s", "intermediate_ttl": "1h" } } },
         "routes": { "r": { "host": "r.test", "service": "s", "mtls": "p" } },
         "services": { "s": { "endpoints": [backend.url()] } },
         "mtls_policies": { "p": { "mode": "require", "trust": ["b"] } },
@@ -144,7 +177,7 @@ fn a_root_is_rotated_under_load_and_old_and_new_clients_are_served_until_the_ove
     settings["services"]["up"] = json!({ "endpoints": [peer.url("https")], "tls": tls });
     let portolan = Portolan::serving(settings);
     let issue = |name: &str| {
-        portolan.cli(&["ca", "issue", "--uri", &format!("spiffe://example.org/{name}"), "--ttl", "30m", "--out", name]);
+        portolan.cli(&["ca", "issue", "--uri", &format!("spiffe://example.org/{name}"), "--out", name]);
         pair(&portolan.dir().join(name))
     };
     let kept = |name: &str, text: &str| -> PathBuf {
