@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Which names may be asked for is the table's business: it asks for hosts of routes and for local addresses only, so
-//! the store needs no bound of its own. Nothing is kept on disk; a restart issues anew in a fraction of a millisecond.
+//! the store needs no bound of its own. Nothing is kept on disk but a line in the CA's log; a restart issues anew in a
+//! fraction of a millisecond.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -23,7 +24,7 @@ use serde::Serialize;
 
 use crate::table::tls::Issuer;
 
-use super::ca::{CaError, InternalCa, Issued, LeafName, later};
+use super::ca::{CaError, InternalCa, Issued, Known, LeafName, later};
 use crate::material::file::Content;
 
 /// Lifetimes without a handshake after which a leaf is forgotten.
@@ -33,6 +34,8 @@ const FORGOTTEN_AFTER: u32 = 2;
 pub struct LeafStore {
     ca: Arc<InternalCa>,
     slots: RwLock<BTreeMap<LeafName, Arc<Slot>>>,
+    /// What was issued and is on no record yet.
+    unrecorded: Mutex<Vec<(Timestamp, Known)>>,
 }
 
 /// One name. Handshakes read `leaf` without waiting for anybody, except for the very first.
@@ -84,7 +87,7 @@ impl Issuer for LeafStore {
 impl LeafStore {
     /// Leaves live as long as the CA's options say.
     pub fn new(ca: Arc<InternalCa>) -> LeafStore {
-        LeafStore { ca, slots: RwLock::default() }
+        LeafStore { ca, slots: RwLock::default(), unrecorded: Mutex::default() }
     }
 
     /// Takes over a root that another process has made, where the two files, of the root and of those before it, say
@@ -127,7 +130,13 @@ impl LeafStore {
             let renewed = slot.renew(&slot.issuing(), now, self.ca.roots(), || self.issue(&name, now));
             outcome = outcome.and(renewed.map(drop));
         }
-        outcome
+        outcome.and(self.record())
+    }
+
+    /// Puts on record what was issued since the last time.
+    pub fn record(&self) -> Result<(), CaError> {
+        let issued = std::mem::take(&mut *self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner));
+        self.ca.record_on_demand(issued)
     }
 
     /// Sorted by name.
@@ -171,8 +180,10 @@ impl LeafStore {
         let roots = self.ca.roots();
         let Issued { chain, key, not_before, not_after, renewal, serial } =
             self.ca.issue_server_at(std::slice::from_ref(name), self.ttl(), now)?;
-        let key = any_supported_type(&key)
-            .map_err(|error| CaError::Crypto { issuer: self.ca.name().into(), why: error.to_string() })?;
+        let broken = |why: String| CaError::Crypto { issuer: self.ca.name().into(), why };
+        let key = any_supported_type(&key).map_err(|error| broken(error.to_string()))?;
+        let known = Known::of(&chain[0]).map_err(broken)?;
+        self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).push((now, known));
         Ok(Leaf { key: Arc::new(CertifiedKey::new(chain, key)), not_before, not_after, renewal, serial, roots })
     }
 
@@ -354,6 +365,27 @@ mod tests {
         store.leaf_at(&name("a.example"), hours(100)).expect("issued");
         store.leaf_at(&name("a.example"), now()).expect("issued");
         assert_eq!(store.report()[0].not_after, hours(24));
+    }
+
+    #[test]
+    fn what_a_handshake_asked_for_is_on_record_after_the_next_sweep() {
+        let (dir, store) = store();
+        store.leaf_at(&name("a.example"), now()).expect("issued");
+        store.leaf_at(&name("b.example"), now()).expect("issued");
+        let lines = || -> Vec<String> {
+            let log = std::fs::read_to_string(dir.path().join("log")).expect("read");
+            log.lines().filter(|line| line.contains("issued_on_demand")).map(String::from).collect()
+        };
+        assert_eq!(lines(), [""; 0]);
+        store.renew(now()).expect("swept");
+        store.renew(now()).expect("swept");
+        let (lines, report) = (lines(), store.report());
+        assert_eq!(lines.len(), 2);
+        for (line, leaf) in lines.iter().zip(&report) {
+            assert!(line.contains(&leaf.serial) && line.contains(&format!("DNS:{}", leaf.name)), "{line}");
+        }
+        // By its number it can be taken back.
+        super::super::ca::revoke(dir.path(), "corp", &report[0].serial, now()).expect("revoked");
     }
 
     #[test]

@@ -214,7 +214,10 @@ impl Control {
                     Due::Turn
                 }
                 () = self.setup.leaving.cancelled(), if self.view.borrow().ready => Due::Turn,
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    self.record();
+                    return;
+                }
             };
             while let Ok(bound) = self.setup.bound.try_recv() {
                 self.heard(bound);
@@ -437,6 +440,15 @@ impl Control {
         for store in self.tuning.issuers.values() {
             if let Err(error) = store.renew(Timestamp::now()) {
                 tracing::error!(%error, "a certificate cannot be renewed; trying again in a minute");
+            }
+        }
+    }
+
+    /// The last words to the logs of the internal CAs.
+    fn record(&self) {
+        for store in self.tuning.issuers.values() {
+            if let Err(error) = store.record() {
+                tracing::warn!(%error, "what was issued for handshakes is not on record");
             }
         }
     }

@@ -65,28 +65,19 @@ fn block(bytes: &[u8]) -> Option<IpNet> {
     IpNet::with_netmask(address, mask).ok()
 }
 
-/// Whose word it is, for the error.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Whose {
-    Settings,
-    /// Made under other settings.
-    Root,
-}
-
+/// `root`: they are the root's, and not of the settings.
+///
 /// Who verifies (RFC 6125, and openssl among others) takes a common name that looks like a host for one, where there is no
 /// host among the names.
 pub(super) fn check(
     issuer: &str,
     constraints: &NameConstraints,
-    whose: Whose,
+    root: bool,
     request: &LeafRequest,
 ) -> Result<(), CaError> {
     let refused = |name: String| {
-        let (whose, then) = match whose {
-            Whose::Settings => ("its name constraints", ""),
-            Whose::Root => ("the name constraints in its root", ", and give it a new root with portolan ca rotate"),
-        };
-        Err(CaError::Constrained { issuer: issuer.into(), name, whose, permitted: constraints.to_string(), then })
+        let permitted = constraints.to_string();
+        Err(CaError::Constrained { issuer: issuer.into(), name, permitted, root })
     };
     for name in &request.names {
         let permitted = match name {

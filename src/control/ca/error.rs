@@ -25,17 +25,25 @@ pub enum CaError {
     )]
     Locked { issuer: String, path: PathBuf, why: String },
     #[error(
-        "the root of the internal CA \"{issuer}\", {}, expired at {at}; remove the directory {} to start a new CA, \
-         whose root every client must then be given", path.display(), path.parent().unwrap_or(path).display()
+        "the root of the internal CA \"{issuer}\", {}, expired at {at}; portolan ca rotate gives it a new one, which \
+         every client must then be given", path.display()
     )]
     RootExpired { issuer: String, path: PathBuf, at: Timestamp },
     #[error("no certificate can carry the name \"{name}\": {why}")]
     Name { name: String, why: String },
     #[error(
-        "the internal CA \"{issuer}\" may not sign {name}: {whose} permit {permitted}; name another issuer, or change \
-         issuers.{issuer}.internal.name_constraints{then}"
+        "the internal CA \"{issuer}\" may not sign {name}: {} permit {permitted}; name another issuer, or change \
+         issuers.{issuer}.internal.name_constraints{}",
+        if *root { "the name constraints in its root" } else { "its name constraints" },
+        if *root { ", and give it a new root with portolan ca rotate" } else { "" },
     )]
-    Constrained { issuer: String, name: String, whose: &'static str, permitted: String, then: &'static str },
+    Constrained {
+        issuer: String,
+        name: String,
+        permitted: String,
+        /// They are the root's, made under other settings.
+        root: bool,
+    },
     #[error("a certificate needs at least one name; give it a --dns, --ip, --uri or --email name, or a client a --cn")]
     NoName,
     #[error(

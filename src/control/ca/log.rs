@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! issue ─▶ line on disk ─▶ the certificate is handed out        so that none is out there that the CA does not know
+//! a handshake ─▶ the certificate is shown ─▶ line on disk         within a minute: no handshake waits for a disk
 //! rotate, a new intermediate ─▶ line on disk ─▶ its files       likewise
 //! revoke ─▶ revoked.json on disk ─▶ line on disk                a copy: what is denied stands in revoked.json
 //! ```
@@ -45,6 +46,8 @@ impl Line {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Event {
     Issued,
+    /// For a handshake, which waits for no disk: the line follows within a minute.
+    IssuedOnDemand,
     Revoked,
     /// The first.
     RootCreated,
@@ -55,10 +58,13 @@ pub(super) enum Event {
     Other,
 }
 
-/// After a return of `Ok` the line survives a power cut. The caller holds the CA's lock.
-pub(super) fn append(path: &Path, line: &Line) -> io::Result<()> {
-    let mut text = serde_json::to_vec(line)?;
-    text.push(b'\n');
+/// After a return of `Ok` the lines survive a power cut. The caller holds the CA's lock.
+pub(super) fn append(path: &Path, lines: &[Line]) -> io::Result<()> {
+    let mut text = Vec::new();
+    for line in lines {
+        serde_json::to_writer(&mut text, line)?;
+        text.push(b'\n');
+    }
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(durable::PRIVATE).open(path)?;
     let length = file.metadata()?.len();
     if length > 0 && last_byte(&mut file)? != b'\n' {
@@ -107,12 +113,12 @@ mod tests {
     fn a_line_that_was_cut_short_takes_none_with_it() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("log");
-        append(&path, &line("01")).expect("written");
+        append(&path, &[line("01")]).expect("written");
         let whole = std::fs::read(&path).expect("read");
         std::fs::write(&path, [&whole[..], &whole[..20]].concat()).expect("written");
-        append(&path, &line("02")).expect("written");
+        append(&path, &[line("02")]).expect("written");
         let later = String::from_utf8(whole).expect("text").replace("issued", "blessed");
-        append(&path, &line("03")).expect("written");
+        append(&path, &[line("03")]).expect("written");
         std::fs::write(&path, [std::fs::read(&path).expect("read"), later.into_bytes()].concat()).expect("written");
         let bytes = std::fs::read(&path).expect("read");
         let read: Vec<(Event, String)> = lines(&bytes).map(|line| (line.event, line.certificate.serial)).collect();

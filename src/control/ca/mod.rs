@@ -39,7 +39,6 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 pub(super) use self::certificate::later;
 pub use self::certificate::pem_text;
-use self::constraints::Whose;
 pub use self::error::CaError;
 pub use self::known::Known;
 pub use self::name::{LeafRequest, Purposes, San};
@@ -218,7 +217,7 @@ impl InternalCa {
     }
 
     /// A server certificate for all of `names`, valid for `ttl` from now on. The proxy asks for it in a handshake, which
-    /// waits for no disk: it is on no record, and of no use to a client.
+    /// waits for no disk: it is on no record yet ([`InternalCa::record_on_demand`]), and of no use to a client.
     pub fn issue_server(&self, names: &[LeafName], ttl: Duration) -> Result<Issued, CaError> {
         self.issue_server_at(names, ttl, Timestamp::now())
     }
@@ -230,6 +229,11 @@ impl InternalCa {
         let signing = self.signing_for(ttl, now)?;
         self.check(&signing, &request)?;
         issue::leaf(self.name(), &signing, &request, ttl, now)
+    }
+
+    /// Puts certificates that handshakes asked for on record, after the fact.
+    pub fn record_on_demand(&self, issued: Vec<(Timestamp, Known)>) -> Result<(), CaError> {
+        self.store.record_on_demand(issued)
     }
 
     /// Whether a certificate for this host keeps to the name constraints.
@@ -251,14 +255,15 @@ impl InternalCa {
 
     /// Takes over what another process has made of the files.
     pub fn follow(&self, now: Timestamp) -> Result<(), CaError> {
-        let mut held = self.signing.write().unwrap_or_else(PoisonError::into_inner);
-        self.put(&mut held, self.store.load_or_create(now)?);
+        // Read before the lock is taken: handshakes wait for it.
+        let fresh = self.store.load_or_create(now)?;
+        self.put(&mut self.signing.write().unwrap_or_else(PoisonError::into_inner), fresh);
         Ok(())
     }
 
     fn check(&self, signing: &Signing, request: &LeafRequest) -> Result<(), CaError> {
-        constraints::check(self.name(), &self.options().constraints, Whose::Settings, request)?;
-        constraints::check(self.name(), &signing.root.constraints, Whose::Root, request)
+        constraints::check(self.name(), &self.options().constraints, false, request)?;
+        constraints::check(self.name(), &signing.root.constraints, true, request)
     }
 
     fn current(&self) -> Arc<Signing> {

@@ -61,6 +61,8 @@ impl Store {
             }
             let root = issue::root(self.issuer(), self.options(), now)?;
             let old = &before.root;
+            // One that has ended vouches for nobody.
+            let overlap = if old.validity.not_after <= now { Duration::ZERO } else { overlap };
             let until = later(now, overlap).min(old.validity.not_after);
             let cross = match overlap.is_zero() {
                 true => None,

@@ -172,6 +172,16 @@ impl Store {
         self.locked(|| self.append(Line::new(now, Event::Issued, certificate)))
     }
 
+    /// One wait for the disk for all of them.
+    pub fn record_on_demand(&self, issued: Vec<(Timestamp, Known)>) -> Result<(), CaError> {
+        let line = |(at, certificate)| Line::new(at, Event::IssuedOnDemand, certificate);
+        let lines: Vec<Line> = issued.into_iter().map(line).collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        self.locked(|| log::append(&self.log(), &lines).map_err(|source| self.io(&self.log(), source)))
+    }
+
     /// The certificate that `wanted` (lower-case hex of serial or fingerprint) means, as the log knows it.
     pub fn issued(&self, wanted: &str) -> Result<Option<Known>, CaError> {
         let bytes = self.log_bytes()?;
@@ -223,7 +233,7 @@ impl Store {
     }
 
     pub fn append(&self, line: Line) -> Result<(), CaError> {
-        log::append(&self.log(), &line).map_err(|source| self.io(&self.log(), source))
+        log::append(&self.log(), &[line]).map_err(|source| self.io(&self.log(), source))
     }
 
     pub fn log_bytes(&self) -> Result<Vec<u8>, CaError> {

@@ -100,6 +100,19 @@ fn a_second_rotation_waits_for_the_first_or_ends_all_overlaps() {
 }
 
 #[test]
+fn a_root_that_has_ended_gives_way_without_an_overlap() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    open(&dir);
+    let late = days(3700);
+    let error = InternalCa::open_at(dir.path(), "corp", late).expect_err("expired").to_string();
+    assert!(error.contains("portolan ca rotate"), "{error}");
+    turned(&dir, WEEK, late);
+    let ca = InternalCa::open_at(dir.path(), "corp", late).expect("opened");
+    assert_eq!(ca.trusted(late), [ca.root_der()]);
+    assert_eq!(ca.issue_server_at(&[dns("a.example")], DAY, late).expect("issued").chain.len(), 2);
+}
+
+#[test]
 fn every_root_and_intermediate_is_a_line_of_the_log() {
     let dir = tempfile::tempdir().expect("tempdir");
     let ca = open(&dir);
