@@ -48,6 +48,12 @@ impl Container {
         self
     }
 
+    /// An option that takes no value.
+    pub fn flag(mut self, flag: &str) -> Container {
+        self.options.push(flag.to_string());
+        self
+    }
+
     pub fn image(mut self, image: &str) -> Container {
         self.image = image.to_string();
         self
@@ -118,6 +124,17 @@ impl Running {
     /// Takes it off a network, under way.
     pub fn disconnect(&self, network: &str) {
         self.engine.docker(&["network", "disconnect", network, &self.id]);
+    }
+
+    /// Its exit code, once it has ended by itself.
+    pub fn ended(&self) -> i32 {
+        self.engine.docker(&["wait", &self.id]).parse().unwrap()
+    }
+
+    /// All that it has written.
+    pub fn logs(&self) -> String {
+        let logs = run(&mut self.engine.client_command(&["logs", &self.id]));
+        format!("{}{}", String::from_utf8_lossy(&logs.stdout), String::from_utf8_lossy(&logs.stderr))
     }
 
     pub fn exec(&self, command: &[&str]) -> String {
