@@ -13,7 +13,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY src src
 RUN export CARGO_BUILD_TARGET="$(rustc -vV | sed -n 's/^host: //p')" RUSTFLAGS='-C target-feature=+crt-static' \
     && cargo build --release --locked --bin portolan \
-    && mkdir -p /out/etc/ssl/certs /out/state \
+    && mkdir -p /out/etc/ssl/certs && mkdir -m 700 /out/state \
     && cp "target/$CARGO_BUILD_TARGET/release/portolan" /out/portolan \
     && cp -L /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/
 

@@ -28,7 +28,7 @@ use crate::model::Provider;
 
 /// What a container needs to be started as root; said wherever one of them is missing.
 const AS_ROOT: &str = "give the container the capabilities SETUID, SETGID and NET_BIND_SERVICE (cap_drop: [ALL] with \
-                       cap_add: [SETUID, SETGID, NET_BIND_SERVICE]), or start it as that user: user: \"65532\" with \
+                       cap_add: [SETUID, SETGID, NET_BIND_SERVICE]), or start it as that user: user: \"65532:65532\" with \
                        group_add: [the group of the engine's socket]";
 
 /// Becomes the user of the settings where it can, and says what is in the way where nothing would work. Without a user in

@@ -4,6 +4,7 @@
 //! it: libtest has no hook for the end of the last test.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
@@ -22,6 +23,8 @@ pub struct Engine {
     dir: PathBuf,
     bridge: &'static str,
     daemon: Mutex<Child>,
+    /// Whether it has the image `portolan:local`.
+    built: OnceLock<()>,
     pub socket: PathBuf,
     /// The same engine over TCP, by TLS with client certificates of `authority` alone.
     pub tcp: SocketAddr,
@@ -72,7 +75,16 @@ impl Engine {
         let client = authority.issue("client", "DNS:client");
         let tcp = SocketAddr::from(([127, 0, 0, 1], port::free_port()));
         let daemon = Mutex::new(daemon(&dir, bridge, tcp, &authority, &server));
-        let engine = Engine { socket: dir.join("docker.sock"), tcp, authority, client, dir, bridge, daemon };
+        let engine = Engine {
+            socket: dir.join("docker.sock"),
+            tcp,
+            authority,
+            client,
+            dir,
+            bridge,
+            daemon,
+            built: OnceLock::new(),
+        };
         engine.wait_until_up();
         engine.build_images();
         engine
@@ -140,12 +152,11 @@ impl Engine {
 
     /// `portolan:local`: the image that the project's Dockerfile makes of the binary under test.
     pub fn product(&self) -> &'static str {
-        static BUILT: OnceLock<()> = OnceLock::new();
-        BUILT.get_or_init(|| {
+        self.built.get_or_init(|| {
             let context = self.dir.join("image");
             let certificates = context.join("etc/ssl/certs");
             std::fs::create_dir_all(&certificates).unwrap();
-            std::fs::create_dir(context.join("state")).unwrap();
+            std::fs::DirBuilder::new().mode(0o700).create(context.join("state")).unwrap();
             std::fs::copy("/etc/ssl/certs/ca-certificates.crt", certificates.join("ca-certificates.crt")).unwrap();
             std::fs::copy(PORTOLAN, context.join("portolan")).unwrap();
             let dockerfile = Path::new(env!("CARGO_MANIFEST_DIR")).join("Dockerfile");

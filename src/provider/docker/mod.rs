@@ -54,6 +54,8 @@ use picture::Picture;
 const LIST: Duration = Duration::from_secs(60);
 /// How often a provider that is on by itself looks for its socket, and any for another socket in its place.
 const LOOK: Duration = Duration::from_secs(2);
+/// The same while it is tried again and again.
+const GLANCE: Duration = Duration::from_millis(200);
 /// Between a list that suddenly says nothing and the one that has to say the same.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 /// An engine that was followed for so long and then fails is tried again at once.
@@ -96,6 +98,7 @@ impl Docker {
         let mut inspected = Inspected::new();
         loop {
             self.await_socket(&endpoint, out).await;
+            let socket = endpoint.identity();
             let Err(error) = self.follow(&endpoint, out, &mut backoff, &mut inspected).await;
             let why = error.to_string();
             // For ever is long: what was said already is not said with every try.
@@ -104,8 +107,7 @@ impl Docker {
                 said.clone_from(&why);
             }
             out.stale(why);
-            let pause = backoff.next();
-            tokio::time::sleep(pause).await;
+            rest(&endpoint, socket, backoff.next()).await;
         }
     }
 
@@ -199,6 +201,14 @@ impl Docker {
                 }
             }
         }
+    }
+}
+
+/// A pause that ends early where there is another socket than the one that failed: an engine that starts makes one.
+async fn rest(endpoint: &Endpoint, failed: Option<(u64, u64)>, pause: Duration) {
+    let until = Instant::now() + pause;
+    while Instant::now() < until && endpoint.identity().is_none_or(|now| Some(now) == failed) {
+        sleep_until(until.min(Instant::now() + GLANCE)).await;
     }
 }
 
