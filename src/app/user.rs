@@ -178,10 +178,8 @@ mod tests {
 
     fn providers(docker: Option<&str>, swarm: &[&str], off: &[Provider]) -> Vec<String> {
         let docker = docker.map(|endpoint| DockerSettings { endpoint: endpoint.into(), ..DockerSettings::default() });
-        let swarm = (!swarm.is_empty()).then(|| SwarmSettings {
-            endpoints: swarm.iter().map(ToString::to_string).collect(),
-            ..SwarmSettings::default()
-        });
+        let endpoints = serde_json::json!({ "endpoints": swarm });
+        let swarm = (!swarm.is_empty()).then(|| serde_json::from_value(endpoints).expect("settings"));
         let off = off.iter().copied().collect();
         let found = sockets(&ProviderSettings { docker, swarm, off, ..ProviderSettings::default() });
         found.iter().map(|path| path.display().to_string()).collect()

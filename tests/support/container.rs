@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::engine::Engine;
 use super::run;
+use super::wait::eventually;
 
 /// What to start. Answers by its own name unless told otherwise, so that tests see which container it was.
 pub struct Container {
@@ -128,7 +129,11 @@ impl Running {
 
     /// Its exit code, once it has ended by itself.
     pub fn ended(&self) -> i32 {
-        self.engine.docker(&["wait", &self.id]).parse().unwrap()
+        eventually(&format!("{} ends", self.name), || match self.inspect("{{.State.Status}}").as_str() {
+            "exited" => Ok(()),
+            other => Err(format!("{other}: {}", self.logs())),
+        });
+        self.inspect("{{.State.ExitCode}}").parse().unwrap()
     }
 
     /// All that it has written.
