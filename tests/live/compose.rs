@@ -30,7 +30,10 @@ impl Project {
     }
 
     fn compose(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("docker-compose");
+        // Debian's program, or the plugin that other packages bring.
+        let alone = Command::new("docker-compose").arg("version").output().is_ok_and(|said| said.status.success());
+        let mut command = Command::new(if alone { "docker-compose" } else { "docker" });
+        command.args((!alone).then_some("compose"));
         command.args(["--project-name", self.name, "--file"]).arg(&self.file).args(args);
         for (name, value) in self.engine.client_command(&[]).get_envs() {
             match value {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::announce;
+use crate::support::contained::Contained;
 use crate::support::container::Container;
 use crate::support::engine::Engine;
 use crate::support::http::get_plain;
@@ -32,6 +33,8 @@ fn no_request_and_no_route_is_lost_when_the_engine_is_killed_and_started() {
         root: std::fs::read_to_string(portolan.root()).unwrap(),
         rates: BTreeMap::from([(Protocol::H1, 150), (Protocol::H2, 150)]),
     };
+    // As people mount it who have not read about it.
+    let mounted = Contained::start(engine, "crash-mounted", &["bridge"]);
     let load = plan.start();
     let inode = || std::fs::metadata(&engine.socket).map(|metadata| metadata.ino()).ok();
     let before = inode();
@@ -51,6 +54,14 @@ fn no_request_and_no_route_is_lost_when_the_engine_is_killed_and_started() {
     portolan.get_from(&format!("https://{HOST}/"), &four.name);
     let followed = up.elapsed();
     portolan.without_problems();
+
+    // The file that was mounted is the socket of the engine that was killed, for ever.
+    eventually("a socket that is mounted as a file is told of", || {
+        let problems = mounted.problems();
+        let told = problems.iter().any(|problem| problem.to_string().contains("mounted as a file"));
+        if told { Ok(()) } else { Err(problems) }
+    });
+    drop(mounted);
 
     let records = load.stop();
     let failures: Vec<String> = records
