@@ -7,6 +7,7 @@ mod ca;
 mod ca_life;
 mod clients;
 mod departures;
+mod engine_faults;
 mod expectations;
 mod files;
 mod grpc;
