@@ -22,6 +22,7 @@ use hyper::client::conn::http2::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::alert::Alerted;
 use super::body::RequestBody;
 use super::connection::Local;
 
@@ -38,6 +39,7 @@ pub struct Shared {
     retired: Cell<bool>,
     /// Since when nobody uses it.
     idle: Cell<Instant>,
+    heard: Rc<Heard>,
 }
 
 /// One stream's place on a connection.
@@ -46,12 +48,11 @@ pub struct Place(Rc<Shared>);
 
 impl Shared {
     /// Over a socket, or TLS that has agreed on h2. `secure`: which scheme requests name. Ends with an error where the
-    /// endpoint does not answer as HTTP/2; bounding the time is the caller's.
-    pub async fn begin<S>(stream: S, secure: bool) -> Result<Rc<Shared>, String>
+    /// endpoint does not answer as HTTP/2; `heard` has what it says instead. Bounding the time is the caller's.
+    pub async fn begin<S>(stream: S, secure: bool, heard: &Rc<Heard>) -> Result<Rc<Shared>, String>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let heard = Rc::<Heard>::default();
         let stream = Listening { stream, heard: heard.clone() };
         let mut builder = http2::Builder::new(Local);
         // None before the endpoint has said how many.
@@ -77,6 +78,7 @@ impl Shared {
             extended_connect: Cell::new(false),
             retired: Cell::new(false),
             idle: Cell::new(Instant::now()),
+            heard: heard.clone(),
         });
         shared.note(&connection);
         let of = Rc::downgrade(&shared);
@@ -117,6 +119,11 @@ impl Shared {
     /// Since when nobody uses it; `None` while somebody does.
     pub fn idle_since(&self) -> Option<Instant> {
         (self.streams.get() == 0).then(|| self.idle.get())
+    }
+
+    /// What the endpoint said of our certificate.
+    pub fn alerted(&self) -> &Alerted {
+        &self.heard.alerted
     }
 
     /// Whether a tunnel may be asked for over it (RFC 8441 §3).
@@ -181,8 +188,15 @@ fn in_h2(mut request: Request<RequestBody>, secure: bool, trailers: bool) -> Req
 
 /// Tells who waits for the endpoint's first words that something came.
 #[derive(Default)]
-struct Heard {
+pub struct Heard {
     waker: Cell<Option<Waker>>,
+    pub alerted: Alerted,
+}
+
+impl std::fmt::Debug for Heard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Heard").field("alerted", &self.alerted).finish_non_exhaustive()
+    }
 }
 
 struct Listening<S> {
@@ -193,6 +207,7 @@ struct Listening<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Listening<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.heard.alerted.note(&read);
         if read.is_ready()
             && let Some(waker) = self.heard.waker.take()
         {

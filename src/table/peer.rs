@@ -11,7 +11,8 @@ use rustls_pki_types::CertificateDer;
 
 use super::content::ContentKey;
 use super::identity::Identity;
-use super::policy::{ClientTrust, Policy, Unverified, Verdict};
+use super::introduction::Introduction;
+use super::policy::{Admitted, ClientTrust, Policy, Refusal, Unverified, Verdict};
 
 /// Policies that a connection usually has to do with, and some that have changed meanwhile.
 const REMEMBERED: usize = 8;
@@ -25,6 +26,8 @@ pub struct Peer {
     verdicts: RefCell<Vec<(ContentKey, Verdict)>>,
     /// By what verified it, and until when.
     verified: RefCell<Vec<(ContentKey, Timestamp)>>,
+    /// What endpoints are told, by policy and until when.
+    introductions: RefCell<Vec<(ContentKey, Timestamp, Option<Rc<Introduction>>)>>,
 }
 
 impl Peer {
@@ -64,6 +67,35 @@ impl Peer {
         }
         verdicts.push((policy.key, verdict));
         verdict
+    }
+
+    /// What the policy has endpoints told of it, where there is anything to tell. Made once for each verdict.
+    pub fn introduction(&self, policy: &Policy, now: Timestamp) -> Result<Option<Rc<Introduction>>, Refusal> {
+        let forward = &policy.rules.forward;
+        if forward.is_empty() {
+            return Ok(None);
+        }
+        let Verdict { outcome, until } = self.verdict(policy, now);
+        let admitted = outcome?;
+        let mut introductions = self.introductions.borrow_mut();
+        if let Some((.., known)) = introductions.iter().find(|(key, then, _)| (*key, *then) == (policy.key, until)) {
+            return Ok(known.clone());
+        }
+        let made = match admitted {
+            Admitted::Anonymous => Introduction::nobody(forward),
+            Admitted::Identified => {
+                let path = policy.trust.path(&self.chain, now).map_err(Refusal::Unverified)?;
+                let broken = |_| Refusal::Unverified(Unverified::Broken);
+                Some(Introduction::of(forward, &path).map_err(broken)?)
+            }
+        };
+        let made = made.map(Rc::new);
+        introductions.retain(|(key, ..)| *key != policy.key);
+        if introductions.len() >= REMEMBERED {
+            introductions.remove(0);
+        }
+        introductions.push((policy.key, until, made.clone()));
+        Ok(made)
     }
 
     pub(super) fn verified(&self, trust: &ClientTrust, now: Timestamp) -> Result<Timestamp, Unverified> {

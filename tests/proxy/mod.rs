@@ -8,6 +8,7 @@ mod clients;
 mod departures;
 mod expectations;
 mod files;
+mod forged;
 mod grpc;
 mod headers;
 mod health;
@@ -36,6 +37,7 @@ mod tls_scan;
 mod tunnels;
 mod upgrades;
 mod upstream;
+mod upstream_mtls;
 mod watch;
 
 /// Renamed into place, as the file provider wants it; `routes.json` in a directory of its own.

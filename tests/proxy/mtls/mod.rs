@@ -2,6 +2,7 @@
 
 mod changes;
 mod crossing;
+mod forward;
 mod modes;
 mod record;
 mod under_way;
