@@ -82,7 +82,7 @@ pub async fn connect(endpoint: &LiveEndpoint, limit: Duration, exclusive: bool) 
         .map_err(at)
 }
 
-struct Failed(ErrorKind, String);
+pub(super) struct Failed(pub ErrorKind, pub String);
 
 fn unreachable(why: String) -> Failed {
     Failed(ErrorKind::EndpointUnreachable, why)
@@ -120,7 +120,12 @@ async fn open(endpoint: &LiveEndpoint, exclusive: bool) -> Result<Opened, Failed
     opened.map_err(unreachable)
 }
 
-async fn handshake(stream: TcpStream, tls: &EndpointTls, exclusive: bool) -> Result<TlsStream<TcpStream>, Failed> {
+/// `exclusive`: h1 alone is offered.
+pub(super) async fn handshake(
+    stream: TcpStream,
+    tls: &EndpointTls,
+    exclusive: bool,
+) -> Result<TlsStream<TcpStream>, Failed> {
     let EndpointTls { with, server_name } = tls;
     if let Some(Err(why)) = with.shown.as_ref().map(Shown::now) {
         let why = format!("there is no certificate to show to it: {why}");

@@ -26,8 +26,15 @@ pub struct Peer {
     verdicts: RefCell<Vec<(ContentKey, Verdict)>>,
     /// By what verified it, and until when.
     verified: RefCell<Vec<(ContentKey, Timestamp)>>,
-    /// What endpoints are told, by policy and until when.
-    introductions: RefCell<Vec<(ContentKey, Timestamp, Option<Rc<Introduction>>)>>,
+    introductions: RefCell<Vec<Introduced>>,
+}
+
+/// What endpoints are told under one policy, for as long as its verdict holds.
+#[derive(Debug)]
+struct Introduced {
+    policy: ContentKey,
+    until: Timestamp,
+    told: Option<Rc<Introduction>>,
 }
 
 impl Peer {
@@ -78,10 +85,10 @@ impl Peer {
         let Verdict { outcome, until } = self.verdict(policy, now);
         let admitted = outcome?;
         let mut introductions = self.introductions.borrow_mut();
-        if let Some((.., known)) = introductions.iter().find(|(key, then, _)| (*key, *then) == (policy.key, until)) {
-            return Ok(known.clone());
+        if let Some(known) = introductions.iter().find(|known| (known.policy, known.until) == (policy.key, until)) {
+            return Ok(known.told.clone());
         }
-        let made = match admitted {
+        let told = match admitted {
             Admitted::Anonymous => Introduction::nobody(forward),
             Admitted::Identified => {
                 let path = policy.trust.path(&self.chain, now).map_err(Refusal::Unverified)?;
@@ -89,13 +96,13 @@ impl Peer {
                 Some(Introduction::of(forward, &path).map_err(broken)?)
             }
         };
-        let made = made.map(Rc::new);
-        introductions.retain(|(key, ..)| *key != policy.key);
+        let told = told.map(Rc::new);
+        introductions.retain(|known| known.policy != policy.key);
         if introductions.len() >= REMEMBERED {
             introductions.remove(0);
         }
-        introductions.push((policy.key, until, made.clone()));
-        Ok(made)
+        introductions.push(Introduced { policy: policy.key, until, told: told.clone() });
+        Ok(told)
     }
 
     pub(super) fn verified(&self, trust: &ClientTrust, now: Timestamp) -> Result<Timestamp, Unverified> {
