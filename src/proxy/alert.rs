@@ -5,9 +5,11 @@
 
 use std::cell::Cell;
 use std::io;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use rustls::AlertDescription;
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::error::{ErrorKind, ProxyError};
 
@@ -21,6 +23,20 @@ impl Alerted {
             && let Some(rustls::Error::AlertReceived(alert)) = error.get_ref().and_then(|cause| cause.downcast_ref())
         {
             self.0.set(Some(*alert));
+        }
+    }
+
+    /// After a write that failed: an endpoint that has said why it ends the connection has closed it as well, and who
+    /// writes first hears of that alone. Nothing else can come of such a connection.
+    pub fn last_words<T>(
+        &self,
+        written: &Poll<io::Result<T>>,
+        stream: &mut (impl AsyncRead + Unpin),
+        cx: &mut Context<'_>,
+    ) {
+        if matches!(written, Poll::Ready(Err(_))) && self.0.get().is_none() {
+            let mut rest = [0; 64];
+            self.note(&Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut rest)));
         }
     }
 
