@@ -27,17 +27,12 @@ impl Alerted {
     }
 
     /// After a write that failed: an endpoint that has said why it ends the connection has closed it as well, and who
-    /// writes first hears of that alone. Nothing else can come of such a connection.
-    pub fn last_words<T>(
-        &self,
-        written: &Poll<io::Result<T>>,
-        stream: &mut (impl AsyncRead + Unpin),
-        cx: &mut Context<'_>,
-    ) {
-        if matches!(written, Poll::Ready(Err(_))) && self.0.get().is_none() {
-            let mut rest = [0; 64];
-            self.note(&Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut rest)));
-        }
+    /// writes first hears of that alone. Nothing else can come of such a connection. `false`: its words are not here yet.
+    pub fn last_words(&self, stream: &mut (impl AsyncRead + Unpin), cx: &mut Context<'_>) -> bool {
+        let mut rest = [0; 64];
+        let read = Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut rest));
+        self.note(&read);
+        read.is_ready()
     }
 
     /// Why the endpoint wants none of us, where that is what it said. `shown`: whether it was shown a certificate.

@@ -191,6 +191,8 @@ fn in_h2(mut request: Request<RequestBody>, secure: bool, trailers: bool) -> Req
 pub struct Heard {
     waker: Cell<Option<Waker>>,
     pub alerted: Alerted,
+    /// A write has failed.
+    failed: Cell<bool>,
 }
 
 impl std::fmt::Debug for Heard {
@@ -218,17 +220,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Listening<S> {
 }
 
 impl<S: AsyncRead + Unpin> Listening<S> {
-    fn last_words<T>(&mut self, written: &Poll<std::io::Result<T>>, cx: &mut Context<'_>) {
+    /// The endpoint's last words come before the error that says that it is gone: a reset follows them closely, and is
+    /// seen first by who writes.
+    fn after<T>(&mut self, written: Poll<std::io::Result<T>>, cx: &mut Context<'_>) -> Poll<std::io::Result<T>> {
         let Listening { stream, heard } = self;
-        heard.alerted.last_words(written, stream, cx);
+        let failed = matches!(written, Poll::Ready(Err(_)));
+        if failed && !heard.alerted.last_words(stream, cx) && !heard.failed.replace(true) {
+            // Once: a connection that was reset can be read soon, and wakes whoever waits for that.
+            return Poll::Pending;
+        }
+        written
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Listening<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.last_words(&written, cx);
-        written
+        self.after(written, cx)
     }
 
     fn poll_write_vectored(
@@ -237,8 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Listening<S> {
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.last_words(&written, cx);
-        written
+        self.after(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -247,8 +254,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Listening<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.last_words(&flushed, cx);
-        flushed
+        self.after(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
