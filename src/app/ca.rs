@@ -11,9 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::cli::args::IssueArgs;
 use crate::config::Settings;
 use crate::config::settings::InternalIssuerSettings;
-use crate::control::ca::{
-    self, CaError, CaOptions, InternalCa, Issued, LeafRequest, Passphrase, Purposes, San, pem_text,
-};
+use crate::control::ca::{self, CaOptions, InternalCa, Issued, LeafRequest, Passphrase, Purposes, San, pem_text};
 use crate::control::durable;
 use crate::control::state::StateDir;
 use crate::model::Name;
@@ -65,12 +63,9 @@ impl Place {
         &self.name
     }
 
-    /// The CA that is there. Whoever trusts one that was made for the purpose trusts nobody's.
-    pub fn open_existing(&self) -> anyhow::Result<InternalCa> {
-        if !self.dir.is_dir() {
-            return Err(CaError::NoCa { issuer: self.name.clone(), path: self.dir.clone() }.into());
-        }
-        Ok(InternalCa::open_with(&self.dir, &self.name, &self.options, Timestamp::now())?)
+    /// What to trust of the CA that is there. Whoever trusts one that was made for the purpose trusts nobody's.
+    pub fn trusted(&self) -> anyhow::Result<ca::Trusted> {
+        Ok(ca::trusted(&self.dir, &self.name, Timestamp::now())?)
     }
 
     /// Makes the CA where there is none yet.

@@ -10,6 +10,7 @@ mod departures;
 mod engine_faults;
 mod expectations;
 mod files;
+mod forged;
 mod grpc;
 mod headers;
 mod health;
@@ -39,6 +40,7 @@ mod trust;
 mod tunnels;
 mod upgrades;
 mod upstream;
+mod upstream_mtls;
 mod watch;
 
 /// Renamed into place, as the file provider wants it; `routes.json` in a directory of its own.

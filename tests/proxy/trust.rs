@@ -112,7 +112,7 @@ fn fedora_has_its_own_place_and_tool_and_elsewhere_it_is_told() {
     ));
     system.sh("chmod 755 /etc/tools/update-ca-trust");
     let path = format!("/etc/tools:{}", std::env::var("PATH").unwrap());
-    // In an overlap both roots, and one after it.
+    // In an overlap both roots, and one after it. No key is asked for.
     for (words, installed, gone) in [
         (&["trust"][..], 1, 0),
         (&["rotate", "--overlap", "1h"], 0, 0),

@@ -122,6 +122,22 @@ pub struct TrustFiles {
     pub revoked: PathBuf,
 }
 
+/// What there is to trust of a CA, by its public files alone: nothing is written, and no key is read.
+#[derive(Debug)]
+pub struct Trusted {
+    /// The root in force first; in an overlap the one before it as well.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// Of the root in force.
+    pub file: PathBuf,
+}
+
+pub fn trusted(dir: &Path, issuer: &str, now: Timestamp) -> Result<Trusted, CaError> {
+    let store = Store::new(dir, issuer, &CaOptions::default());
+    let roots = store.trusted(now)?;
+    let none = || CaError::NoCa { issuer: issuer.into(), path: dir.into() };
+    roots.map(|roots| Trusted { roots, file: store.root() }).ok_or_else(none)
+}
+
 /// One issuer's CA, loaded. Shared by those who issue; intermediate and root change underneath.
 #[derive(Debug)]
 pub struct InternalCa {

@@ -210,6 +210,17 @@ impl Store {
         })
     }
 
+    /// By the public files. `None` where there is no root.
+    pub fn trusted(&self, now: Timestamp) -> Result<Option<Vec<CertificateDer<'static>>>, CaError> {
+        let Some(public) = self.read(ROOT)? else { return Ok(None) };
+        let mut roots = vec![first_certificate(&public).map_err(|why| self.damaged(ROOT, why))?];
+        let retired = self.load_retired()?.unwrap_or_default();
+        let before = retired.trusted(now).map(|entry| entry.certificate.clone()).filter(|root| *root != roots[0]);
+        let before: Vec<_> = before.collect();
+        roots.extend(before);
+        Ok(Some(roots))
+    }
+
     /// The certificates of its own that can be read and may have signed others: the intermediate, and those of `more`
     /// that a root of this CA has signed.
     pub fn signers(&self, more: &[CertificateDer<'static>]) -> Vec<CertificateDer<'static>> {
