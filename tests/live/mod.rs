@@ -18,5 +18,7 @@ mod middlewares;
 mod mutual_tls;
 mod names;
 mod states;
+mod swarm;
+mod swarm_load;
 mod swarm_task_labels;
 mod tcp_tls;

@@ -21,12 +21,22 @@ pub const PORTOLAN: &str = env!("CARGO_BIN_EXE_portolan");
 pub struct Engine {
     dir: PathBuf,
     bridge: &'static str,
+    profile: Profile,
     daemon: Mutex<Child>,
     pub socket: PathBuf,
     /// The same engine over TCP, by TLS with client certificates of `authority` alone.
     pub tcp: SocketAddr,
     pub authority: Authority,
     pub client: Pair,
+}
+
+/// What an engine is for: live-restore and swarm exclude each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Profile {
+    Shared,
+    /// Its containers run on without it.
+    LiveRestore,
+    Swarm,
 }
 
 impl Engine {
@@ -37,7 +47,7 @@ impl Engine {
         match why_not() {
             None => Some(ENGINE.get_or_init(|| {
                 let dir = PathBuf::from(std::env::var("PORTOLAN_TEST_DIR").unwrap());
-                Engine::start(dir, "portolan0", "10.213.0.1/24")
+                Engine::start(dir, "portolan0", "10.213.0.1/24", Profile::Shared)
             })),
             Some(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => {
                 panic!("a live test must run in CI: {why}")
@@ -53,12 +63,35 @@ impl Engine {
     /// there can be one of each name and bridge.
     pub fn alone(name: &str, bridge: &'static str, address: &str) -> Option<&'static Engine> {
         Engine::shared()?;
-        let dir = PathBuf::from(std::env::var("PORTOLAN_TEST_DIR").unwrap()).join(name);
-        std::fs::create_dir(&dir).unwrap();
-        Some(Box::leak(Box::new(Engine::start(dir, bridge, address))))
+        Some(Engine::beside(name, bridge, address, Profile::LiveRestore))
     }
 
-    fn start(dir: PathBuf, bridge: &'static str, address: &str) -> Engine {
+    /// The one manager of a swarm of one node, which all tests of this process share.
+    pub fn swarm() -> Option<&'static Engine> {
+        static ENGINE: OnceLock<&'static Engine> = OnceLock::new();
+        Engine::shared()?;
+        Some(ENGINE.get_or_init(|| {
+            let engine = Engine::beside("swarm", "portolan9", "10.222.0.1/24", Profile::Swarm);
+            // By itself it would take addresses that another engine may be about to take.
+            let gateway = ["--subnet", "10.223.0.0/24", "--opt", "com.docker.network.bridge.name=docker_gwbridge"];
+            let options = ["--opt", "com.docker.network.bridge.enable_icc=false"];
+            engine.docker(&[&["network", "create"], &gateway[..], &options, &["docker_gwbridge"]].concat());
+            engine.init_swarm();
+            engine
+        }))
+    }
+
+    pub fn init_swarm(&self) {
+        self.docker(&["swarm", "init", "--advertise-addr", "10.222.0.1", "--default-addr-pool", "10.224.0.0/16"]);
+    }
+
+    fn beside(name: &str, bridge: &'static str, address: &str, profile: Profile) -> &'static Engine {
+        let dir = PathBuf::from(std::env::var("PORTOLAN_TEST_DIR").unwrap()).join(name);
+        std::fs::create_dir(&dir).unwrap();
+        Box::leak(Box::new(Engine::start(dir, bridge, address, profile)))
+    }
+
+    fn start(dir: PathBuf, bridge: &'static str, address: &str, profile: Profile) -> Engine {
         std::fs::write(dir.join("daemon.json"), "{}").unwrap();
 
         // Its own bridge, with an address that its own networks (172.17.0.0/16 and on) do not reach for.
@@ -71,8 +104,8 @@ impl Engine {
         let server = authority.issue("engine", "IP:127.0.0.1");
         let client = authority.issue("client", "DNS:client");
         let tcp = SocketAddr::from(([127, 0, 0, 1], port::free_port()));
-        let daemon = Mutex::new(daemon(&dir, bridge, tcp, &authority, &server));
-        let engine = Engine { socket: dir.join("docker.sock"), tcp, authority, client, dir, bridge, daemon };
+        let daemon = Mutex::new(daemon(&dir, bridge, profile, tcp, &authority, &server));
+        let engine = Engine { socket: dir.join("docker.sock"), tcp, authority, client, dir, bridge, profile, daemon };
         engine.wait_until_up();
         engine.build_images();
         engine
@@ -101,7 +134,7 @@ impl Engine {
     /// Starts it again after [`Engine::down`].
     pub fn up(&self) {
         let server = self.authority.issue("engine-again", "IP:127.0.0.1");
-        *self.daemon.lock().unwrap() = daemon(&self.dir, self.bridge, self.tcp, &self.authority, &server);
+        *self.daemon.lock().unwrap() = daemon(&self.dir, self.bridge, self.profile, self.tcp, &self.authority, &server);
         self.wait_until_up();
     }
 
@@ -223,7 +256,14 @@ pub fn busybox() -> PathBuf {
         .expect("tests/run installs it")
 }
 
-fn daemon(dir: &Path, bridge: &str, tcp: SocketAddr, authority: &Authority, server: &Pair) -> Child {
+fn daemon(
+    dir: &Path,
+    bridge: &str,
+    profile: Profile,
+    tcp: SocketAddr,
+    authority: &Authority,
+    server: &Pair,
+) -> Child {
     // The group is named after the test run's directory, by which tests/run finds and removes it.
     let root = PathBuf::from(std::env::var("PORTOLAN_TEST_DIR").unwrap());
     let cgroup = format!("/{}-{bridge}", root.file_name().unwrap().to_string_lossy());
@@ -250,9 +290,12 @@ fn daemon(dir: &Path, bridge: &str, tcp: SocketAddr, authority: &Authority, serv
         .args(["--bridge", bridge, "--cgroup-parent", &cgroup])
         // systemd, the default with cgroup v2, is not there to be asked inside the enclosure.
         .args(["--exec-opt", "native.cgroupdriver=cgroupfs"]);
-    if root != dir {
+    if profile != Profile::Shared {
         // The tables are the shared engine's.
-        command.args(["--live-restore", "--iptables=false", "--ip6tables=false"]);
+        command.args(["--iptables=false", "--ip6tables=false"]);
+    }
+    if profile == Profile::LiveRestore {
+        command.arg("--live-restore");
     }
     let log = std::fs::File::options().create(true).append(true).open(dir.join("dockerd.log")).unwrap();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()

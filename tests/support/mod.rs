@@ -23,6 +23,7 @@ pub mod pki;
 pub mod port;
 pub mod portolan;
 pub mod recorder;
+pub mod swarm;
 pub mod tls;
 pub mod wait;
 pub mod websocket;

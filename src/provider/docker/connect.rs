@@ -25,7 +25,7 @@ use tokio_rustls::TlsConnector;
 use crate::config::settings::{DockerSettings, EngineTlsSettings};
 
 /// Until the head of an answer.
-const ANSWER: Duration = Duration::from_secs(20);
+pub(super) const ANSWER: Duration = Duration::from_secs(20);
 const DIAL: Duration = Duration::from_secs(5);
 /// The newest API that bollard's types describe, and the oldest whose fields we rely on (engine 17.05).
 const NEWEST: (usize, usize) = (1, 53);
@@ -41,7 +41,7 @@ pub enum Endpoint {
 /// Why an engine cannot be spoken to, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    #[error("providers.docker: {0}")]
+    #[error("{0}")]
     Settings(String),
     #[error(
         "there is no engine socket at {0}; start Docker, or where Portolan runs in a container, mount the socket into it"
@@ -52,7 +52,7 @@ pub enum EngineError {
     #[error("nobody answers at {at}: {why}; is the engine running?")]
     Unreachable { at: String, why: String },
     #[error(
-        "the TLS connection to {at} failed: {why}; check providers.docker.tls against the engine's --tlsverify files"
+        "the TLS connection to {at} failed: {why}; check the provider's tls: against the engine's --tlsverify files"
     )]
     Tls { at: String, why: String },
     #[error("the engine speaks API versions {from} to {to}, Portolan {}.{} to {}.{}; one of them is too old", OLDEST.0, OLDEST.1, NEWEST.0, NEWEST.1)]
@@ -82,7 +82,7 @@ impl Endpoint {
             _ => return Err(wrong("the scheme is neither unix nor tcp")),
         }
         if (scheme == "https" && !with_tls) || (scheme == "http" && with_tls) {
-            return Err(wrong("whether TLS is used is said by tls: under providers.docker"));
+            return Err(wrong("whether TLS is used is said by the provider's tls:"));
         }
         let uri: Uri = format!("http://{rest}").parse().map_err(|_| wrong("it is not an address"))?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("it names no host"))?;
@@ -110,12 +110,13 @@ impl std::fmt::Display for Endpoint {
 }
 
 /// An engine that has answered.
+#[derive(Clone)]
 pub struct Engine {
     pub api: bollard::Docker,
     pub version: String,
     /// The host at the other end of a TCP endpoint.
     pub remote: Option<IpAddr>,
-    line: Arc<Line>,
+    pub(super) line: Arc<Line>,
 }
 
 impl Engine {
@@ -176,7 +177,7 @@ fn common(from: &str, to: &str) -> Option<String> {
 }
 
 /// How bytes get to the engine: one connection per call, as the calls are few and the socket is near.
-struct Line {
+pub(super) struct Line {
     endpoint: Endpoint,
     tls: Option<TlsConnector>,
     version: OnceLock<String>,
@@ -185,7 +186,7 @@ struct Line {
 }
 
 impl Line {
-    async fn exchange(&self, request: BollardRequest) -> Result<Response<Incoming>, bollard::errors::Error> {
+    pub(super) async fn exchange(&self, request: BollardRequest) -> Result<Response<Incoming>, bollard::errors::Error> {
         match &self.endpoint {
             Endpoint::Unix(path) => {
                 let stream = within(DIAL, UnixStream::connect(path)).await?;

@@ -12,22 +12,23 @@
 //! so what leaves by an event leaves at once ([`departures`]). Events are opened before the first list, so that nothing
 //! falls between the two. An error is never an empty answer.
 
-mod address;
-mod connect;
-mod departures;
-mod event;
+pub(super) mod address;
+mod call;
+pub(super) mod connect;
+pub(super) mod departures;
+pub(super) mod event;
 #[cfg(test)]
 mod golden;
 mod list;
 pub mod objects;
-mod own;
+pub(super) mod own;
 mod picture;
 mod rhythm;
 pub mod signal;
 pub mod translate;
 
 #[cfg(test)]
-pub use golden::snapshots as golden_snapshots;
+pub use golden::{printed as golden_printed, snapshots as golden_snapshots};
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
@@ -178,7 +179,7 @@ impl Docker {
     }
 }
 
-async fn next<S>(engine: &Engine, events: &mut S) -> Result<EventMessage, EngineError>
+pub(super) async fn next<S>(engine: &Engine, events: &mut S) -> Result<EventMessage, EngineError>
 where
     S: Stream<Item = Result<EventMessage, bollard::errors::Error>> + Unpin,
 {
@@ -191,7 +192,7 @@ where
 
 /// Doubles up to 10 s, each pause cut by up to a half at random, so that many proxies do not come back as one.
 #[derive(Default)]
-struct Backoff {
+pub(super) struct Backoff {
     failures: u32,
 }
 
@@ -199,7 +200,11 @@ impl Backoff {
     const FIRST: Duration = Duration::from_millis(200);
     const LAST: Duration = Duration::from_secs(10);
 
-    fn next(&mut self) -> Duration {
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    pub(super) fn next(&mut self) -> Duration {
         let full = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LAST);
         self.failures += 1;
         // The standard library's own seed is the only randomness needed here.
@@ -207,7 +212,7 @@ impl Backoff {
         full - full / 1000 * u32::try_from(share).unwrap_or(0)
     }
 
-    fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 }
