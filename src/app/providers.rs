@@ -39,10 +39,7 @@ struct Running {
 #[derive(Debug, Clone, PartialEq)]
 enum Wanted {
     Docker { settings: DockerSettings, auto: bool },
-    Swarm {
-        settings: SwarmSettings,
-        auto: bool,
-    },
+    Swarm { settings: SwarmSettings, auto: bool },
     File(FileSettings),
 }
 
@@ -128,7 +125,9 @@ impl Wanted {
                 Some(Wanted::Docker { settings: docker.clone().unwrap_or_default(), auto: docker.is_none() })
             }
             // Whoever wants no containers watched has said so of the socket.
-            Provider::Swarm if swarm.is_none() && [provider, Provider::Docker].iter().any(|it| off.contains(it)) => None,
+            Provider::Swarm if swarm.is_none() && [provider, Provider::Docker].iter().any(|it| off.contains(it)) => {
+                None
+            }
             Provider::Swarm => {
                 let settings = swarm.clone().unwrap_or_else(|| beside(docker.as_ref()));
                 Some(Wanted::Swarm { settings, auto: swarm.is_none() })

@@ -117,10 +117,7 @@ fn absent(what: &str, wanted: &str, known: &[&str]) -> String {
 
 fn providers(review: &mut Review<'_>) {
     let providers = &review.settings.providers;
-    for (name, given) in [
-        ("kubernetes", providers.kubernetes.is_some()),
-        ("api", providers.api.is_some()),
-    ] {
+    for (name, given) in [("kubernetes", providers.kubernetes.is_some()), ("api", providers.api.is_some())] {
         if given {
             review.pass_over(
                 Kind::Provider,
@@ -161,7 +158,12 @@ fn swarm(review: &mut Review<'_>, swarm: &SwarmSettings) {
     engines(review, ["swarm", "endpoints"], endpoints, tls.as_ref());
 }
 
-fn engines(review: &mut Review<'_>, [provider, field]: [&str; 2], endpoints: &[String], tls: Option<&EngineTlsSettings>) {
+fn engines(
+    review: &mut Review<'_>,
+    [provider, field]: [&str; 2],
+    endpoints: &[String],
+    tls: Option<&EngineTlsSettings>,
+) {
     let over_tcp = |endpoint: &String| {
         endpoint.strip_prefix("tcp://").is_some_and(|authority| {
             authority.parse::<http::uri::Authority>().is_ok_and(|authority| authority.port_u16().is_some())

@@ -297,12 +297,15 @@ fn a_managers_daemon_is_restarted_and_no_route_is_lost() {
     let endpoint = format!("unix://{}", engine.socket.display());
     // The first of two managers that answers.
     let endpoints = ["unix:///nonexistent/docker.sock", &endpoint];
-    let mut portolan = Portolan::start(json!({ "providers": { "docker": "off", "swarm": { "endpoints": endpoints } } }));
+    let mut portolan =
+        Portolan::start(json!({ "providers": { "docker": "off", "swarm": { "endpoints": endpoints } } }));
     let publish = format!("mode=host,published={},target=8080", free_port());
     let labels = ["--label", "portolan.host=restart.test", "--label", "portolan.listeners=plain,https"];
     let _service = swarm.service("restarted", &[&["--publish", &publish], &labels[..]].concat());
     let [task] = &swarm.wait_for("restarted", 1)[..] else { unreachable!() };
-    portolan.get_until("https://restart.test/", |answer| answer.status == 200 && answer.whoami("Hostname") == Some(&task.hostname));
+    portolan.get_until("https://restart.test/", |answer| {
+        answer.status == 200 && answer.whoami("Hostname") == Some(&task.hostname)
+    });
     let kept = portolan.dir().join("state/snapshots/swarm.json");
     eventually("the snapshot is on disk", || match std::fs::read_to_string(&kept) {
         Ok(text) if text.contains("127.0.0.1") => Ok(()),
@@ -331,7 +334,9 @@ fn a_managers_daemon_is_restarted_and_no_route_is_lost() {
         std::thread::sleep(Duration::from_millis(20));
     }
     let [task] = &swarm.wait_for("restarted", 1)[..] else { unreachable!() };
-    portolan.get_until("https://restart.test/", |answer| answer.status == 200 && answer.whoami("Hostname") == Some(&task.hostname));
+    portolan.get_until("https://restart.test/", |answer| {
+        answer.status == 200 && answer.whoami("Hostname") == Some(&task.hostname)
+    });
     portolan.without_problems();
     portolan.stop();
 }

@@ -256,14 +256,7 @@ pub fn busybox() -> PathBuf {
         .expect("tests/run installs it")
 }
 
-fn daemon(
-    dir: &Path,
-    bridge: &str,
-    profile: Profile,
-    tcp: SocketAddr,
-    authority: &Authority,
-    server: &Pair,
-) -> Child {
+fn daemon(dir: &Path, bridge: &str, profile: Profile, tcp: SocketAddr, authority: &Authority, server: &Pair) -> Child {
     // The group is named after the test run's directory, by which tests/run finds and removes it.
     let root = PathBuf::from(std::env::var("PORTOLAN_TEST_DIR").unwrap());
     let cgroup = format!("/{}-{bridge}", root.file_name().unwrap().to_string_lossy());

@@ -151,7 +151,11 @@ impl Swarm {
     }
 
     /// A provider that may turn out not to be on lets the others go ahead after a moment.
-    async fn unless_held_back(&self, round: impl Future<Output = Result<Infallible, Outage>>, out: &SnapshotSink) -> Outage {
+    async fn unless_held_back(
+        &self,
+        round: impl Future<Output = Result<Infallible, Outage>>,
+        out: &SnapshotSink,
+    ) -> Outage {
         let mut round = pin!(round);
         let ended = match timeout(FIRST_LOOK, &mut round).await {
             Ok(ended) => ended,
@@ -228,7 +232,10 @@ impl Swarm {
                 state => format!("its part in the swarm is \"{state}\": {}", swarm.error),
             };
             let inactive = ["", "inactive"].contains(&swarm.local_node_state.as_str());
-            return Err(Outage::NoManager { why: format!("the engine at {endpoint} manages no swarm: {why}"), inactive });
+            return Err(Outage::NoManager {
+                why: format!("the engine at {endpoint} manages no swarm: {why}"),
+                inactive,
+            });
         }
         Ok(Manager::of(engine, swarm.node_id).await?)
     }

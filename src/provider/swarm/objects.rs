@@ -176,7 +176,8 @@ impl Swarm {
     /// Tasks are about to come or go.
     pub fn is_settled(&self) -> bool {
         let wanted = |service: &Service| {
-            let count = self.tasks.iter().filter(|task| task.service == service.id && task.desired == "running").count();
+            let count =
+                self.tasks.iter().filter(|task| task.service == service.id && task.desired == "running").count();
             service.replicas.is_none_or(|replicas| usize::try_from(replicas).is_ok_and(|replicas| replicas == count))
         };
         self.tasks.iter().all(Task::is_settled) && self.services.iter().all(wanted)

@@ -8,7 +8,7 @@
 
 use crate::config::settings::SwarmSettings;
 use crate::config::tree::{Entry, Node as Value, Tree, spells};
-use crate::model::diagnostic::{Denial, Diagnostic};
+use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::id::{Kind, Provider};
 use crate::model::schema::AddressMode;
 use crate::model::service::{self as model, Endpoint, Phase};
@@ -126,10 +126,13 @@ impl Seen<'_> {
                 let (weight, scheme) = (spec.weight.unwrap_or(1), spec.scheme.unwrap_or_default());
                 let spoken = |endpoint| Endpoint { weight, scheme, tls: tls.clone(), ..endpoint };
                 service.endpoints = endpoints.into_iter().map(spoken).collect();
-                if !service.endpoints.iter().any(|endpoint| endpoint.phase == Phase::Ready) {
-                    let why = self.why_none_is_ready();
-                    service.absent = Some(Denial::new(why.reason, why.detail));
-                }
+                let best = service.endpoints.iter().map(|endpoint| endpoint.phase).min();
+                let why = match best.unwrap_or_default() {
+                    Phase::Ready => None,
+                    Phase::Draining => Some("the last task of it that runs was told to stop"),
+                    Phase::Unhealthy => Some("its health check fails"),
+                };
+                service.absent = why.map(|why| Denial::new(Reason::NotReady, why));
             }
             Err(absence) => findings.extend(absence.tell(&mut service, object, speaker)),
         }

@@ -348,7 +348,9 @@ impl Task {
             desired: self.desired_state,
             error: err,
             networks: attached.collect(),
-            published: host.map(|port| Published { task_port: port.target_port, node_port: port.published_port }).collect(),
+            published: host
+                .map(|port| Published { task_port: port.target_port, node_port: port.published_port })
+                .collect(),
             stop_signal: stop_signal.parse().ok(),
             stop_grace: stop_grace_period.map(|nanoseconds| nanoseconds / 1_000_000_000),
             told: Told::Nothing,
@@ -462,15 +464,21 @@ mod tests {
     #[test]
     fn nodes_and_configs_are_read() {
         let node = |status: &str| {
-            let json = format!(r#"{{"ID":"m","Description":{{"Hostname":"vm"}},"ManagerStatus":{{"Addr":"10.1.0.1:2377"}},"Status":{status}}}"#);
+            let json = format!(
+                r#"{{"ID":"m","Description":{{"Hostname":"vm"}},"ManagerStatus":{{"Addr":"10.1.0.1:2377"}},"Status":{status}}}"#
+            );
             serde_json::from_str::<Node>(&json).expect("a node").read()
         };
         let ready = node(r#"{"State":"ready","Addr":"10.2.0.1"}"#);
         assert_eq!((ready.name.as_str(), ready.address, ready.down), ("vm", Some([10, 2, 0, 1].into()), false));
         assert_eq!(node(r#"{"State":"unknown","Addr":"0.0.0.0"}"#).address, Some([10, 1, 0, 1].into()));
         assert!(node(r#"{"State":"down"}"#).down && !node(r#"{"State":"unknown"}"#).down);
-        let json = r#"{"ID":"8","Spec":{"Name":"shop_ca","Labels":{"com.docker.stack.namespace":"shop"},"Data":"aGk="}}"#;
+        let json =
+            r#"{"ID":"8","Spec":{"Name":"shop_ca","Labels":{"com.docker.stack.namespace":"shop"},"Data":"aGk="}}"#;
         let config = serde_json::from_str::<Config>(json).expect("a config").read();
-        assert_eq!((config.name.as_str(), config.stack.as_deref(), config.data.as_str()), ("shop_ca", Some("shop"), "hi"));
+        assert_eq!(
+            (config.name.as_str(), config.stack.as_deref(), config.data.as_str()),
+            ("shop_ca", Some("shop"), "hi")
+        );
     }
 }
