@@ -5,11 +5,15 @@ use std::pin::Pin;
 use crate::control::health::Dialer;
 use crate::model::health::Target;
 use crate::proxy;
+use crate::table::LiveTable;
 
-pub(super) struct ProxyDialer;
+pub(super) struct ProxyDialer {
+    pub live: LiveTable,
+}
 
 impl Dialer for ProxyDialer {
     fn dial(&self, target: Target) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
-        Box::pin(async move { proxy::probe(&target).await })
+        let live = self.live.clone();
+        Box::pin(async move { proxy::probe(&target, &live).await })
     }
 }

@@ -144,7 +144,7 @@ impl Running {
             workers,
             bound: sockets,
             troubles: told,
-            dialer: Arc::new(ProxyDialer),
+            dialer: Arc::new(ProxyDialer { live: live.clone() }),
             leaving: leaving.clone(),
         };
         let (control, view) = Control::new(setup)?;

@@ -262,7 +262,6 @@ impl Control {
         self.names.set(names::named(&desired));
         self.from_material.extend(names::fill(&mut desired, self.names.current()));
         self.health.follow(&desired, now);
-        self.from_material.extend(health::connects_only(&desired));
         let verdicts = self.health.judge(&desired);
 
         let unchanged = *self.desired == desired

@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::id::ObjectId;
+use super::schema::Scheme;
 use super::units::Span;
 
 /// An endpoint is asked at an interval, whether anybody wants anything of it or not.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HealthCheck {
     pub ask: Ask,
     /// Absent = the endpoint's own.
@@ -26,7 +27,7 @@ pub struct HealthCheck {
     pub unhealthy: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
     /// A connection is answer enough.
@@ -69,7 +70,7 @@ impl fmt::Display for Ask {
 }
 
 /// An endpoint that fails one request after the other is left out for a while.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ejection {
     /// So many in a row. 0 = never.
     pub failures: u32,
@@ -92,12 +93,24 @@ impl Default for Ejection {
 }
 
 /// What a check asks, of whom.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub address: SocketAddr,
     /// The `Host` field.
     pub host: Arc<str>,
     pub ask: Ask,
+    pub scheme: Scheme,
+    /// Whose endpoint it is, where it is spoken to over TLS.
+    pub secure: Option<Spoken>,
+}
+
+/// An endpoint as one service speaks to it: what TLS with it takes is in the table in force at each check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spoken {
+    pub service: ObjectId,
+    /// Requests go there; a check may ask another port.
+    pub address: SocketAddr,
+    pub name: Arc<str>,
 }
 
 /// What is known of endpoints beside what their provider says, by service and by address and name. A service without a

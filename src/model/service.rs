@@ -99,7 +99,7 @@ pub enum Phase {
 }
 
 /// How requests are spread over the endpoints, and what happens to those that fail.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Traffic {
     pub balance: Balance,
     pub sticky: Option<Sticky>,
@@ -157,7 +157,7 @@ impl Default for Retry {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Timeouts {
     pub connect: Span,
     /// From the request's last byte to the head of the answer.

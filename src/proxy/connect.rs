@@ -79,7 +79,7 @@ pub async fn connect(endpoint: &LiveEndpoint, limit: Duration, exclusive: bool) 
         .map_err(at)
 }
 
-struct Failed(ErrorKind, String);
+pub(super) struct Failed(pub ErrorKind, pub String);
 
 fn unreachable(why: String) -> Failed {
     Failed(ErrorKind::EndpointUnreachable, why)
@@ -110,7 +110,12 @@ async fn open(endpoint: &LiveEndpoint, exclusive: bool) -> Result<Opened, Failed
     opened.map_err(unreachable)
 }
 
-async fn handshake(stream: TcpStream, tls: &EndpointTls, exclusive: bool) -> Result<TlsStream<TcpStream>, Failed> {
+/// `exclusive`: h1 alone is offered.
+pub(super) async fn handshake(
+    stream: TcpStream,
+    tls: &EndpointTls,
+    exclusive: bool,
+) -> Result<TlsStream<TcpStream>, Failed> {
     let EndpointTls { with, server_name } = tls;
     let mut config = with.config.clone();
     if exclusive {

@@ -65,6 +65,13 @@ pub enum Action {
     Deny(Denial),
 }
 
+impl Desired {
+    /// Those that a route leads to.
+    pub fn services_in_use(&self) -> BTreeSet<&ObjectId> {
+        self.routes.values().flat_map(|route| &route.claims).flat_map(Claim::services).collect()
+    }
+}
+
 /// One match on one listener, and whose endpoints answer there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claim {

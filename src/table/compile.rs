@@ -4,7 +4,7 @@ mod listener;
 mod policies;
 mod upstreams;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -13,6 +13,7 @@ use crate::middleware::Middleware;
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
 use crate::model::health::Verdicts;
 use crate::model::id::{Name, ObjectId};
+use crate::model::service::Traffic;
 use crate::reconcile::{Action, Claim, Desired, DesiredRoute, Share};
 
 use super::certificate::LoadedCertificate;
@@ -113,6 +114,8 @@ pub(super) struct Build<'d> {
     pub(super) endpoints: Endpoints,
     pub(super) client_tls: HashMap<ClientTlsKey, Arc<ClientTls>>,
     upstreams: HashMap<&'d [ObjectId], Arc<Upstream>>,
+    /// Of the upstreams that this build has made or seen.
+    traffic: HashSet<Arc<Traffic>>,
     splits: HashMap<&'d [Share], Arc<AtomicUsize>>,
     findings: Vec<Diagnostic>,
 }
@@ -128,6 +131,7 @@ impl<'d> Build<'d> {
             endpoints: Endpoints::after(&previous.endpoints),
             client_tls: HashMap::new(),
             upstreams: HashMap::new(),
+            traffic: HashSet::new(),
             splits: HashMap::new(),
             findings: Vec::new(),
         }
@@ -147,7 +151,7 @@ impl<'d> Build<'d> {
                 let known = own.iter().find(|(of, _)| *of == shares).map(|(_, entry)| *entry);
                 let entry = known.unwrap_or_else(|| {
                     let action = match &route.action {
-                        Action::Deny(denial) => RouteAction::Deny(denial.clone()),
+                        Action::Deny(denial) => RouteAction::Deny(Box::new(denial.clone())),
                         Action::Serve => RouteAction::Forward(self.backend(shares)),
                     };
                     let entry = entry(self.desired, &self.policies, route, action);
@@ -194,8 +198,11 @@ fn entry(
     let middlewares: Option<Vec<Middleware>> =
         route.middlewares.iter().map(|id| desired.middlewares.get(id).and_then(Middleware::compile)).collect();
     match (policies, middlewares) {
-        (Err(denial), _) => closed(RouteAction::Deny(denial)),
-        (_, None) => closed(RouteAction::Deny(Denial::new(Reason::Unresolved, "a middleware of the route cannot run"))),
+        (Err(denial), _) => closed(RouteAction::Deny(Box::new(denial))),
+        (_, None) => {
+            let denial = Denial::new(Reason::Unresolved, "a middleware of the route cannot run");
+            closed(RouteAction::Deny(Box::new(denial)))
+        }
         (Ok(policies), Some(middlewares)) => whole(action, middlewares, policies),
     }
 }

@@ -43,6 +43,7 @@ pub mod trust;
 pub mod upstream;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -106,9 +107,9 @@ pub struct TableListener {
 
 /// A route with the upstream that answers for it. Kept by streams that outlive their table.
 ///
-/// What every request reads stands together at the beginning.
+/// What every request reads stands together at the beginning, in one cache line.
 #[derive(Debug, PartialEq)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct RouteEntry {
     pub action: RouteAction,
     pub middlewares: Vec<Middleware>,
@@ -121,6 +122,8 @@ pub struct RouteEntry {
     /// let in there.
     pub place: u64,
 }
+
+const _: () = assert!(std::mem::offset_of!(RouteEntry, label) == 64);
 
 /// What a table says of a route that an exchange under way began on.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,7 +138,7 @@ pub enum Standing<'t> {
 #[derive(Debug, PartialEq)]
 pub enum RouteAction {
     Forward(Backend),
-    Deny(Denial),
+    Deny(Box<Denial>),
 }
 
 impl Table {
@@ -156,6 +159,14 @@ impl Table {
     /// The upstream of these services as it is now.
     pub fn upstream(&self, services: &[ObjectId]) -> Option<&Arc<Upstream>> {
         self.upstreams.get(services)
+    }
+
+    /// An endpoint as this service speaks to it. `None` where no route leads to the service, or the terms cannot be had.
+    pub fn endpoint(&self, service: &ObjectId, address: SocketAddr, name: &str) -> Option<&Arc<LiveEndpoint>> {
+        let alone = self.upstreams.get(std::slice::from_ref(service));
+        let united = || self.upstreams.iter().find(|(of, _)| of.contains(service)).map(|(_, upstream)| upstream);
+        let endpoints = alone.or_else(united)?.members.iter().map(|member| &member.endpoint);
+        endpoints.into_iter().find(|endpoint| endpoint.address == address && *endpoint.name == *name)
     }
 
     pub fn route(&self, index: RouteIndex) -> &Arc<RouteEntry> {

@@ -17,13 +17,12 @@ use super::predicate::{Checks, RequestView};
 use super::row::Row;
 
 /// What answers for one host.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) enum PathIndex {
-    #[default]
     Nothing,
     /// One route for all that is asked, as most hosts have it: nothing further is read, and no cache line missed for it.
     Everything(RouteIndex),
-    Tree(Box<Tree>),
+    Tree(Tree),
 }
 
 #[derive(Debug)]
@@ -96,20 +95,12 @@ impl PathIndex {
             tree.nodes[at].claims = Claims { exact, prefix, string };
         }
         tree.settle();
-        PathIndex::Tree(Box::new(tree))
-    }
-
-    pub fn lookup(&self, request: &RequestView<'_>) -> Option<RouteIndex> {
-        match self {
-            PathIndex::Nothing => None,
-            PathIndex::Everything(route) => Some(*route),
-            PathIndex::Tree(tree) => tree.lookup(request),
-        }
+        PathIndex::Tree(tree)
     }
 }
 
 impl Tree {
-    fn lookup(&self, request: &RequestView<'_>) -> Option<RouteIndex> {
+    pub fn lookup(&self, request: &RequestView<'_>) -> Option<RouteIndex> {
         let path = request.path.as_bytes();
         let mut node = self.nodes.first()?;
         let mut rest = path;
@@ -212,7 +203,9 @@ mod tests {
     use http::{HeaderMap, Method};
     use proptest::prelude::*;
 
+    use super::super::host::HostIndex;
     use super::*;
+    use crate::model::host::HostPattern;
 
     fn claim() -> impl Strategy<Value = PathMatch> {
         let path = proptest::collection::vec("[ab]{0,2}", 0..4).prop_map(|segments| format!("/{}", segments.join("/")));
@@ -223,12 +216,17 @@ mod tests {
         })
     }
 
-    fn index(claims: &[PathMatch]) -> PathIndex {
+    fn index(claims: &[PathMatch]) -> HostIndex {
         let candidate = |route| Candidate { route: RouteIndex(route as u32), checks: Checks::default() };
-        PathIndex::new(claims.iter().enumerate().map(|(at, claim)| (claim, candidate(at))))
+        let mut index = HostIndex::default();
+        index.insert(
+            &HostPattern::Any,
+            PathIndex::new(claims.iter().enumerate().map(|(at, claim)| (claim, candidate(at)))),
+        );
+        index
     }
 
-    fn lookup(index: &PathIndex, path: &str) -> Option<RouteIndex> {
+    fn lookup(index: &HostIndex, path: &str) -> Option<RouteIndex> {
         let (method, headers) = (Method::GET, HeaderMap::new());
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
         index.lookup(&RequestView::new("a", path, &method, "a", &headers, None, client))

@@ -25,25 +25,32 @@ use super::sticky::{Cookies, StickyKey, values};
 /// The union of one or more services. Turns and budget are carried across tables by the services' ids.
 ///
 /// What every request reads stands together at the beginning: where ten thousand upstreams are busy, each cache line of
-/// one is a miss.
+/// one is a miss. A request for the only endpoint of an upstream reads one.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Upstream {
-    carried: Arc<Carried>,
-    pub members: Vec<Member>,
-    /// Indexes of the members that new requests may go to.
-    candidates: SmallVec<[u32; 4]>,
+    /// One of them, as most have it, stands here.
+    pub members: SmallVec<[Member; 1]>,
+    /// Shared by all upstreams of equal traffic.
+    pub traffic: Arc<Traffic>,
+    cookies: Option<Box<Cookies>>,
     /// Requests that there was one candidate for. Part of [`Carried::turn`] once another upstream takes its place.
     alone: AtomicUsize,
-    cookies: Option<Box<Cookies>>,
+    /// The only candidate, where there is one.
+    only: Option<u32>,
+    counts_in_flight: bool,
+    /// Indexes of the members that new requests may go to.
+    candidates: SmallVec<[u32; 4]>,
+    carried: Arc<Carried>,
     balancer: Balancer,
-    pub traffic: Traffic,
     pub services: Vec<ObjectId>,
     /// The services as reports and logs show them.
     pub label: Arc<str>,
     /// Why there is no endpoint, where there is none.
     pub absent: Option<Denial>,
 }
+
+const _: () = assert!(std::mem::offset_of!(Upstream, candidates) <= 64);
 
 /// An endpoint as one upstream sees it.
 #[derive(Debug, Clone)]
@@ -79,7 +86,7 @@ pub struct Affinity {
 /// What an upstream is made of.
 pub(super) struct Parts<'a> {
     pub services: &'a [ObjectId],
-    pub traffic: Traffic,
+    pub traffic: Arc<Traffic>,
     /// Each with the TLS that it is spoken to over.
     pub endpoints: Vec<(Endpoint, Option<Arc<ClientTls>>)>,
     pub absent: Option<Denial>,
@@ -99,7 +106,7 @@ impl Upstream {
             weight: endpoint.weight,
             phase: endpoint.phase,
         };
-        let members: Vec<Member> = named.iter().map(member).collect();
+        let members: SmallVec<[Member; 1]> = named.iter().map(member).collect();
         if let Some(previous) = previous
             && (&previous.absent, &previous.traffic, &previous.members) == (&absent, &traffic, &members)
         {
@@ -108,9 +115,12 @@ impl Upstream {
         let open = |member: &Member| member.phase == Phase::Ready && member.weight > 0;
         let candidates: SmallVec<[u32; 4]> =
             (0..members.len() as u32).filter(|at| open(&members[*at as usize])).collect();
+        let balancer = Balancer::new(&traffic.balance, &members, &candidates);
         Arc::new(Upstream {
+            counts_in_flight: matches!(balancer, Balancer::LeastRequest),
+            only: if let [only] = candidates[..] { Some(only) } else { None },
             label: services.iter().map(ObjectId::to_string).collect::<Vec<_>>().join("+").into(),
-            balancer: Balancer::new(&traffic.balance, &members, &candidates),
+            balancer,
             cookies: traffic.sticky.as_ref().map(|sticky| Box::new(Cookies::new(sticky, sticky_key, &members))),
             services: services.to_vec(),
             traffic,
@@ -139,7 +149,7 @@ impl Upstream {
 
     /// Whether requests in flight have to be counted at the endpoints.
     pub fn counts_in_flight(&self) -> bool {
-        matches!(self.balancer, Balancer::LeastRequest)
+        self.counts_in_flight
     }
 
     /// `client` is asked only where the address decides.
@@ -177,7 +187,7 @@ impl Upstream {
             self.carried.turn.fetch_add(1, Ordering::Relaxed);
             return Some(at);
         }
-        if let [only] = self.candidates[..] {
+        if let Some(only) = self.only {
             // Nobody's turn but its own: neither the turns nor the balancer are looked at.
             self.alone.fetch_add(1, Ordering::Relaxed);
             let only = only as usize;
@@ -221,7 +231,7 @@ mod tests {
         fn turn(&mut self, traffic: &Traffic, endpoints: Vec<Endpoint>) -> Arc<Upstream> {
             let services = [ObjectId::new(&Source::new(Provider::File, None), Kind::Service, "s")];
             let key = StickyKey([7; 32]);
-            let traffic = traffic.clone();
+            let traffic = Arc::new(traffic.clone());
             let endpoints = endpoints.into_iter().map(|endpoint| (endpoint, None)).collect();
             let parts = Parts { services: &services, traffic, endpoints, absent: None, sticky_key: &key };
             let mut next = Endpoints::after(&self.endpoints);

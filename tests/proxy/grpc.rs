@@ -12,6 +12,8 @@ use crate::support::peer::{Peer as Slow, Speaks};
 use crate::support::portolan::{Portolan, lay_over};
 use crate::support::run;
 
+mod cut;
+
 const HOST: &str = "grpc.test";
 
 /// A Python that has the library: `tests/run` makes one.

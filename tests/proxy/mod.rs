@@ -16,7 +16,7 @@ mod limits;
 mod listeners;
 mod matching;
 mod middlewares;
-mod mtls;
+pub mod mtls;
 mod names;
 mod paths;
 mod raw;

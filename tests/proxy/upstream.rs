@@ -157,6 +157,52 @@ fn over_tls_the_endpoint_picks_the_protocol() {
     }
 }
 
+/// A check that is answered is one that asked as requests do: the same protocol, name and CAs.
+#[test]
+fn checks_by_get_go_the_way_that_requests_go() {
+    let pki = Pki::new();
+    let pair = pki.pair();
+    let check = json!({ "path": "/up?deep=1", "interval": "100ms", "host": "up.test" });
+    for (alpn, scheme, version) in [
+        (None, "h2c", "HTTP/2.0"),
+        (Some(&["h2", "http/1.1"][..]), "https", "HTTP/2.0"),
+        (Some(&["http/1.1"]), "https", "HTTP/1.1"),
+        (Some(&["h2"]), "h2", "HTTP/2.0"),
+    ] {
+        let peer = Peer::start(alpn.map_or_else(Speaks::default, |alpn| Speaks::tls(&pair, alpn)));
+        let (tls, all) = match alpn {
+            None => (json!({}), json!({})),
+            Some(_) => (json!({ "tls": { "trust": ["endpoints"] } }), pki.bundles()),
+        };
+        let mut fields = json!({ "health": check });
+        lay_over(&mut fields, tls);
+        let portolan = serving_with(&peer.url(scheme), fields, all);
+        portolan.endpoint(&peer.url(scheme), |endpoint| endpoint["state"] == "ready");
+        eventually("checks", || if peer.requests().len() > 2 { Ok(()) } else { Err(peer.requests()) });
+        assert!(peer.requests().iter().all(|request| request == "GET /up"), "{:?}", peer.requests());
+        assert_eq!(told(&get(&portolan)).name(), version, "{scheme}");
+    }
+}
+
+#[test]
+fn a_check_takes_no_certificate_that_requests_would_not_take() {
+    let pki = Pki::new();
+    let peer = Peer::start(Speaks::tls(&pki.pair(), &["h2"]));
+    let health = json!({ "path": "/up", "interval": "100ms" });
+    for (scheme, tls, why) in [
+        ("https", json!({ "trust": ["endpoints"], "server_name": "elsewhere.test" }), "not for elsewhere.test"),
+        ("h2", json!({}), "no CA that the service trusts"),
+    ] {
+        let fields = json!({ "health": health, "tls": tls, "ejection": { "failures": 0 } });
+        let portolan = serving_with(&peer.url(scheme), fields, pki.bundles());
+        let endpoint = portolan.endpoint(&peer.url(scheme), |endpoint| endpoint["state"] == "unhealthy");
+        assert!(endpoint["why"].as_str().unwrap().contains(why), "{endpoint}");
+        let answer = get(&portolan);
+        assert_eq!((answer.status, answer.reason()), (503, Some("NotReady")), "{answer:?}");
+    }
+    assert!(peer.requests().is_empty(), "{:?}", peer.requests());
+}
+
 /// A leaf that ended long ago, with the CA beside it, which has not.
 fn expired(dir: &Path) -> (PathBuf, Pair) {
     let mut ca = CertificateParams::new(Vec::<String>::new()).unwrap();

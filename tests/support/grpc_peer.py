@@ -1,9 +1,10 @@
 """Both ends of gRPC, by its own library, with bytes for messages.
 
     grpc_peer.py serve                              prints the port, serves until its input ends
-    grpc_peer.py SCENARIO TARGET AUTHORITY CA       speaks through TARGET over TLS; exit 0 where all is as it must be
+    grpc_peer.py SCENARIO TARGET AUTHORITY CA [CERT KEY]   speaks through TARGET over TLS; exit 0 where all is as it must be
 """
 
+import os
 import sys
 import threading
 import time
@@ -90,9 +91,9 @@ def serve():
 
 
 class Client:
-    def __init__(self, target, authority, ca):
-        with open(ca, "rb") as file:
-            credentials = grpc.ssl_channel_credentials(file.read())
+    def __init__(self, target, authority, ca, *pair):
+        ca, *pair = (open(name, "rb").read() for name in (ca, *pair))
+        credentials = grpc.ssl_channel_credentials(ca, *reversed(pair))
         options = [("grpc.ssl_target_name_override", authority), ("grpc.default_authority", authority)]
         self.channel = grpc.secure_channel(target, credentials, options)
         path = f"/{SERVICE}/"
@@ -221,6 +222,18 @@ def backpressure(client):
     assert call.result() == str(2048 * 65536 + 6).encode()
 
 
+def held(client):
+    """Says every line of its input on one stream, and prints what comes back, and how the stream ended."""
+    try:
+        for answer in client.bidi((line.encode() for line in iter(sys.stdin.readline, "")), timeout=120):
+            print(answer.decode(), end="", flush=True)
+        print("ended: OK", flush=True)
+    except grpc.RpcError as error:
+        print(f"ended: {error.code().name}", flush=True)
+    # A thread still waits for input.
+    os._exit(0)
+
+
 def answers(code, reason):
     def scenario(client):
         error = refused(lambda: client.unary(b"x", timeout=10), code)
@@ -242,6 +255,7 @@ SCENARIOS = {
     "deadline": deadline,
     "cancel": cancel,
     "backpressure": backpressure,
+    "held": held,
     "no_route": answers(grpc.StatusCode.UNIMPLEMENTED, "NoRoute"),
     "unreachable": answers(grpc.StatusCode.UNAVAILABLE, "EndpointUnreachable"),
     "no_endpoint": answers(grpc.StatusCode.UNAVAILABLE, "Invalid"),

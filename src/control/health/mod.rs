@@ -11,7 +11,8 @@ mod ejected;
 mod probe;
 mod tally;
 
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,8 +20,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::model::diagnostic::{Diagnostic, Reason};
-use crate::model::health::{Ask, HealthCheck, HealthState, Target, Verdict, Verdicts};
+use crate::model::health::{Ask, HealthCheck, HealthState, Spoken, Target, Verdict, Verdicts};
 use crate::model::id::ObjectId;
 use crate::model::schema::Scheme;
 use crate::model::service::{Endpoint, Phase};
@@ -36,12 +36,30 @@ use tally::Tally;
 /// An endpoint is its address and its name.
 type Place = (SocketAddr, Arc<str>);
 
+/// What is asked once, however many services name it. One that is spoken to over TLS is asked for each service: the name
+/// and the CAs that its certificate is checked against are the service's own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Asked {
+    place: Place,
+    scheme: Scheme,
+    service: Option<ObjectId>,
+    check: Arc<HealthCheck>,
+}
+
+impl Asked {
+    fn new(service: &ObjectId, endpoint: &Endpoint, check: &Arc<HealthCheck>) -> Asked {
+        let scheme = endpoint.scheme;
+        let service = scheme.is_secure().then(|| service.clone());
+        Asked { place: place(endpoint), scheme, service, check: check.clone() }
+    }
+}
+
 pub struct Health {
     dialer: Arc<dyn Dialer>,
     metrics: Arc<Metrics>,
-    checked: BTreeMap<(Place, Arc<HealthCheck>), Checked>,
+    checked: BTreeMap<Asked, Checked>,
     /// By the numbers of probes.
-    numbers: BTreeMap<u64, (Place, Arc<HealthCheck>)>,
+    numbers: BTreeMap<u64, Asked>,
     next: u64,
     ejected: BTreeMap<(ObjectId, Place), Record>,
     outcomes: UnboundedReceiver<Outcome>,
@@ -71,10 +89,16 @@ impl Health {
 
     /// From now on these endpoints are asked and no others. Runs within a runtime.
     pub fn follow(&mut self, desired: &Desired, now: Timestamp) {
-        let mut wanted: BTreeMap<(Place, Arc<HealthCheck>), &Endpoint> = BTreeMap::new();
-        for facts in desired.services.values() {
+        let mut wanted: BTreeMap<Asked, &Endpoint> = BTreeMap::new();
+        let in_use: OnceCell<BTreeSet<&ObjectId>> = OnceCell::new();
+        for (service, facts) in &desired.services {
             let Some(check) = &facts.traffic.health else { continue };
-            wanted.extend(facts.endpoints.iter().map(|endpoint| ((place(endpoint), check.clone()), endpoint)));
+            for endpoint in &facts.endpoints {
+                // Where no route leads, nobody has settled the terms of TLS.
+                if !endpoint.scheme.is_secure() || in_use.get_or_init(|| desired.services_in_use()).contains(service) {
+                    wanted.insert(Asked::new(service, endpoint, check), endpoint);
+                }
+            }
         }
         let numbers = &mut self.numbers;
         self.checked.retain(|key, checked| {
@@ -90,8 +114,8 @@ impl Health {
             }
             self.next += 1;
             let number = self.next;
-            let target = target(endpoint, &key.1);
-            let probe = Probe::start(number, target, &key.1, self.dialer.clone(), self.tell.clone());
+            let probe =
+                Probe::start(number, target(endpoint, &key), &key.check, self.dialer.clone(), self.tell.clone());
             self.numbers.insert(number, key.clone());
             self.checked.insert(key, Checked { number, tally: Tally::new(now), _probe: probe });
         }
@@ -121,7 +145,7 @@ impl Health {
         let Some(key) = self.numbers.get(&number) else { return false };
         let Some(checked) = self.checked.get_mut(key) else { return false };
         self.metrics.health_check(outcome.is_ok());
-        let ((address, name), check) = key;
+        let Asked { place: (address, name), check, .. } = key;
         let changed = checked.tally.hear(check, outcome, Timestamp::now());
         if changed {
             let Tally { state, why, .. } = &checked.tally;
@@ -151,7 +175,7 @@ impl Health {
             }
             let out = facts.endpoints.iter().filter(|endpoint| is_out(endpoint)).count();
             let others = facts.endpoints.iter().filter(|other| self::place(other) != place && !is_out(other));
-            let open = others.filter(|other| is_ready(other) && self.is_good(facts, other)).count();
+            let open = others.filter(|other| is_ready(other) && self.is_good(service, facts, other)).count();
             if !may_go(ejection, facts.endpoints.len(), out, open) {
                 continue;
             }
@@ -191,8 +215,8 @@ impl Health {
     /// is overruled where nobody else is left.
     fn judge_service(&self, service: &ObjectId, facts: &ServiceFacts, now: Instant) -> BTreeMap<Place, Verdict> {
         let ready = || facts.endpoints.iter().filter(|endpoint| is_ready(endpoint));
-        let healthy = ready().any(|endpoint| self.state(facts, endpoint) == Some(HealthState::Healthy));
-        let open = |endpoint: &Endpoint| match self.state(facts, endpoint) {
+        let healthy = ready().any(|endpoint| self.state(service, facts, endpoint) == Some(HealthState::Healthy));
+        let open = |endpoint: &Endpoint| match self.state(service, facts, endpoint) {
             None | Some(HealthState::Healthy) => true,
             Some(HealthState::Unchecked) => !healthy,
             Some(HealthState::Unhealthy | HealthState::Ejected) => false,
@@ -202,7 +226,7 @@ impl Health {
         let mut verdicts = BTreeMap::new();
         for endpoint in &facts.endpoints {
             let key = place(endpoint);
-            let tally = self.tally(facts, endpoint);
+            let tally = self.tally(service, facts, endpoint);
             let record = self.ejected.get(&(service.clone(), key.clone())).filter(|record| record.is_out(now));
             let verdict = match (tally, record) {
                 (Some(tally), _) if tally.state == HealthState::Unhealthy => {
@@ -227,17 +251,17 @@ impl Health {
         verdicts
     }
 
-    fn tally(&self, facts: &ServiceFacts, endpoint: &Endpoint) -> Option<&Tally> {
-        let check = facts.traffic.health.clone()?;
-        self.checked.get(&(place(endpoint), check)).map(|checked| &checked.tally)
+    fn tally(&self, service: &ObjectId, facts: &ServiceFacts, endpoint: &Endpoint) -> Option<&Tally> {
+        let check = facts.traffic.health.as_ref()?;
+        self.checked.get(&Asked::new(service, endpoint, check)).map(|checked| &checked.tally)
     }
 
-    fn state(&self, facts: &ServiceFacts, endpoint: &Endpoint) -> Option<HealthState> {
-        self.tally(facts, endpoint).map(|tally| tally.state)
+    fn state(&self, service: &ObjectId, facts: &ServiceFacts, endpoint: &Endpoint) -> Option<HealthState> {
+        self.tally(service, facts, endpoint).map(|tally| tally.state)
     }
 
-    fn is_good(&self, facts: &ServiceFacts, endpoint: &Endpoint) -> bool {
-        matches!(self.state(facts, endpoint), None | Some(HealthState::Healthy))
+    fn is_good(&self, service: &ObjectId, facts: &ServiceFacts, endpoint: &Endpoint) -> bool {
+        matches!(self.state(service, facts, endpoint), None | Some(HealthState::Healthy))
     }
 
     fn is_out(&self, service: &ObjectId, place: &Place, now: Instant) -> bool {
@@ -253,7 +277,7 @@ fn is_ready(endpoint: &Endpoint) -> bool {
     endpoint.phase == Phase::Ready && endpoint.weight > 0
 }
 
-fn target(endpoint: &Endpoint, check: &HealthCheck) -> Target {
+fn target(endpoint: &Endpoint, Asked { place, scheme, service, check }: &Asked) -> Target {
     let mut address = endpoint.address;
     address.set_port(check.port.unwrap_or(address.port()));
     // An endpoint that was written is named by its URL; a container is asked by its address.
@@ -263,29 +287,9 @@ fn target(endpoint: &Endpoint, check: &HealthCheck) -> Target {
         (_, Some(name)) => format!("{name}:{}", address.port()).into(),
         (_, None) => address.to_string().into(),
     };
-    let ask = if is_plain(endpoint) { check.ask.clone() } else { Ask::Connect };
-    Target { address, host, ask }
-}
-
-fn is_plain(endpoint: &Endpoint) -> bool {
-    endpoint.scheme == Scheme::Http
-}
-
-/// A GET that is not asked for all the same: over TLS and h2 a check connects, and no more, until that is built.
-pub(super) fn connects_only(desired: &Desired) -> Vec<Diagnostic> {
-    let mut findings = Vec::new();
-    for (id, facts) in &desired.services {
-        let Some(Ask::Get { .. }) = facts.traffic.health.as_deref().map(|check| &check.ask) else { continue };
-        if let Some(endpoint) = facts.endpoints.iter().find(|endpoint| !is_plain(endpoint)) {
-            let scheme = endpoint.scheme.as_str();
-            let detail = format!(
-                "a check by GET is not built yet for the scheme {scheme}; such endpoints are asked for a connection alone"
-            );
-            let origin = facts.origin.clone();
-            findings.push(Diagnostic::warning(id.clone(), Reason::NotSupportedYet, origin, detail).on("health.path"));
-        }
-    }
-    findings
+    let (at, name) = place;
+    let secure = service.as_ref().map(|of| Spoken { service: of.clone(), address: *at, name: name.clone() });
+    Target { address, host, ask: check.ask.clone(), scheme: *scheme, secure }
 }
 
 #[cfg(test)]

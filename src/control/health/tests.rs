@@ -4,9 +4,12 @@ use std::time::Duration;
 use super::*;
 use crate::model::diagnostic::Origin;
 use crate::model::health::Ejection;
-use crate::model::id::{Kind, Provider, Source};
+use crate::model::host::HostPattern;
+use crate::model::id::{Kind, Name, Provider, Source};
+use crate::model::path::PathMatch;
+use crate::model::route::RouteMatch;
 use crate::model::service::Traffic;
-use crate::reconcile::Desired;
+use crate::reconcile::{Action, Claim, Desired, DesiredRoute, Share};
 
 /// Never answers: outcomes are put in by hand.
 struct Silent;
@@ -58,7 +61,7 @@ fn desired(services: &[Written<'_>]) -> Desired {
 
 impl Health {
     fn hear_of(&mut self, n: u8, outcome: Result<(), &str>) -> bool {
-        let number = self.checked[&(place(&endpoint(n)), check())].number;
+        let number = self.checked[&Asked::new(&id("any"), &endpoint(n), &check())].number;
         self.hear((number, outcome.map_err(String::from)))
     }
 
@@ -78,21 +81,39 @@ impl Health {
     }
 }
 
-#[test]
-fn a_check_that_connects_only_says_so() {
-    let get = Ask::Get { path: "/up".into(), host: None, status: Vec::new() };
-    let get = Arc::new(HealthCheck { ask: get, ..(*check()).clone() });
-    let mut desired = desired(&[("a", Some(get.clone()), &[1]), ("b", Some(check()), &[1])]);
-    assert_eq!(connects_only(&desired), []);
-    for facts in desired.services.values_mut() {
-        facts.endpoints[0].scheme = Scheme::H2;
+#[tokio::test]
+async fn over_tls_each_service_asks_for_itself_once_a_route_leads_there() {
+    let now = Timestamp::now();
+    let mut health = health();
+    let mut secure = desired(&[("a", Some(check()), &[1]), ("b", Some(check()), &[1]), ("c", Some(check()), &[1])]);
+    for facts in secure.services.values_mut() {
+        facts.endpoints[0].scheme = Scheme::Https;
     }
-    let findings = connects_only(&desired);
-    assert_eq!(
-        findings.iter().map(|f| (&f.subject, f.reason)).collect::<Vec<_>>(),
-        [(&id("a"), Reason::NotSupportedYet)]
-    );
-    assert_eq!(target(&desired.services[&id("a")].endpoints[0], &get).ask, Ask::Connect);
+    health.follow(&secure, now);
+    assert_eq!(health.checked.len(), 0, "no route leads there");
+    let shares = ["a", "b"].map(|name| Share { services: vec![id(name)], weight: 1 });
+    secure.routes.insert(id("r"), route_to(shares.to_vec()));
+    health.follow(&secure, now);
+    let asked = |service: &str| Asked::new(&id(service), &secure.services[&id(service)].endpoints[0], &check());
+    assert_eq!(health.checked.keys().collect::<Vec<_>>(), [&asked("a"), &asked("b")]);
+    let target = target(&secure.services[&id("a")].endpoints[0], &asked("a"));
+    assert_eq!(target.secure.map(|spoken| spoken.service), Some(id("a")));
+}
+
+fn route_to(shares: Vec<Share>) -> DesiredRoute {
+    let matched = RouteMatch::new(HostPattern::Any, PathMatch::prefix("/").expect("a path"));
+    DesiredRoute {
+        id: id("r"),
+        origin: Origin::Default,
+        source: Source::new(Provider::File, None),
+        created: Timestamp::UNIX_EPOCH,
+        priority: 0,
+        middlewares: Vec::new(),
+        policies: Default::default(),
+        action: Action::Serve,
+        claims: vec![Claim { listener: Name::normalised("plain"), matched, shares }],
+        part_of: Default::default(),
+    }
 }
 
 fn soon() -> Instant {

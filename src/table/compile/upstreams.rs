@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::model::diagnostic::{Denial, Reason};
 use crate::model::id::ObjectId;
 use crate::model::schema::Scheme;
-use crate::model::service::{Endpoint, Phase, UpstreamTls};
+use crate::model::service::{Endpoint, Phase, Traffic, UpstreamTls};
 use crate::reconcile::{ServiceFacts, Share};
 use crate::table::backend::Backend;
 use crate::table::client_tls::{ClientTls, ClientTlsKey, Roots, Trust};
@@ -17,19 +17,18 @@ use super::Build;
 
 impl<'d> Build<'d> {
     pub(super) fn backend(&mut self, shares: &'d [Share]) -> Backend {
-        if shares.is_empty() {
+        match shares {
             // A route that only redirects: who reaches the URL that it leads to finds nobody there.
-            return Backend::new([(self.upstream(&[]), 1)], Arc::default());
-        }
-        let upstreams: Vec<_> = shares.iter().map(|share| (self.upstream(&share.services), share.weight)).collect();
-        let turn = match shares {
-            [_] => Arc::default(),
+            [] => Backend::One(self.upstream(&[])),
+            [one] => Backend::One(self.upstream(&one.services)),
             _ => {
+                let upstreams: Vec<_> =
+                    shares.iter().map(|share| (self.upstream(&share.services), share.weight)).collect();
                 let before = self.previous.splits.get(shares);
-                self.splits.entry(shares).or_insert_with(|| before.cloned().unwrap_or_default()).clone()
+                let turn = self.splits.entry(shares).or_insert_with(|| before.cloned().unwrap_or_default()).clone();
+                Backend::split(upstreams, turn)
             }
-        };
-        Backend::new(upstreams, turn)
+        }
     }
 
     /// How requests are spread over the union of several services is the first one's word.
@@ -81,8 +80,20 @@ impl<'d> Build<'d> {
         let checked = || Some(Denial::new(Reason::NotReady, format!("the health checks fail: {}", shut.as_deref()?)));
         let said = || facts().find_map(|(_, facts)| facts.absent.clone());
         let absent = if ready { None } else { untrusted.or_else(said).or_else(checked) };
-        let traffic = facts().next().map(|(_, facts)| facts.traffic.clone()).unwrap_or_default();
+        let traffic = self.traffic(facts().next().map(|(_, facts)| &facts.traffic));
         Parts { services, traffic, endpoints, absent, sticky_key: self.materials.sticky_key }
+    }
+
+    /// One for all that are alike: what most upstreams share stays in the cache.
+    fn traffic(&mut self, traffic: Option<&Traffic>) -> Arc<Traffic> {
+        let default = Traffic::default();
+        let traffic = traffic.unwrap_or(&default);
+        if let Some(known) = self.traffic.get(traffic) {
+            return known.clone();
+        }
+        let traffic = Arc::new(traffic.clone());
+        self.traffic.insert(traffic.clone());
+        traffic
     }
 
     /// The TLS of an endpoint that has any, or why it cannot be had.

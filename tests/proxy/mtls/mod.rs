@@ -3,7 +3,7 @@
 mod changes;
 mod crossing;
 mod modes;
-mod record;
+pub mod record;
 mod under_way;
 
 use std::io;
@@ -20,18 +20,18 @@ use crate::support::portolan::{Portolan, lay_over};
 use crate::support::tls::{Client, Session};
 
 /// Two CAs that policies may trust, one that none does, and clients of theirs.
-struct Pki {
-    dir: tempfile::TempDir,
-    a: Authority,
-    b: Authority,
-    web: Pair,
-    db: Pair,
-    other: Pair,
-    unknown: Pair,
+pub struct Pki {
+    pub dir: tempfile::TempDir,
+    pub a: Authority,
+    pub b: Authority,
+    pub web: Pair,
+    pub db: Pair,
+    pub other: Pair,
+    pub unknown: Pair,
 }
 
 impl Pki {
-    fn new() -> Pki {
+    pub fn new() -> Pki {
         let dir = tempfile::tempdir().unwrap();
         let [a, b, c] = ["a", "b", "c"].map(|name| Authority::create(&dir.path().join(name), name));
         Pki {
@@ -50,15 +50,15 @@ impl Pki {
     }
 }
 
-struct Stage {
-    portolan: Portolan,
+pub struct Stage {
+    pub portolan: Portolan,
     backend: Backend,
     root: PathBuf,
 }
 
 impl Stage {
     /// Routes by host, or by host and path, to their policies.
-    fn start(pki: &Pki, routes: &[(&str, Option<&str>)], policies: Value, over: Value) -> Stage {
+    pub fn start(pki: &Pki, routes: &[(&str, Option<&str>)], policies: Value, over: Value) -> Stage {
         let backend = Backend::named("s");
         let mut settings = json!({
             "services": { "s": { "endpoints": [backend.url()] } },
@@ -101,7 +101,7 @@ impl Stage {
         asked.map(|answer| answer.status).map_err(|error| alert(&error))
     }
 
-    fn curl(&self, pair: Option<&Pair>, url: &str, options: &[&str]) -> Result<Answer, Failure> {
+    pub fn curl(&self, pair: Option<&Pair>, url: &str, options: &[&str]) -> Result<Answer, Failure> {
         let shown = pair.map(|pair| [path(&pair.cert_file), path(&pair.key_file)]);
         let mut all: Vec<&str> = options.to_vec();
         if let Some([cert, key]) = &shown {
@@ -127,7 +127,7 @@ fn alert(error: &io::Error) -> Option<AlertDescription> {
 }
 
 /// Renamed into place.
-fn replace(path: &Path, content: impl AsRef<[u8]>) {
+pub fn replace(path: &Path, content: impl AsRef<[u8]>) {
     let staged = path.with_extension("staged");
     std::fs::write(&staged, content).unwrap();
     std::fs::rename(&staged, path).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::AlertDescription;
 use serde_json::json;
 
-use super::{Pki, Stage, path};
+use super::{Pki, Stage, alert, get, path};
 use crate::support::pki::Pair;
 use crate::support::{output_of, run};
 
@@ -213,4 +213,24 @@ fn who_was_let_in_stands_in_the_log_and_cannot_be_made_up_in_a_header() {
 
     let line = stage.portolan.logged(json!({ "host": host("off"), "status": 200 }));
     assert!(line.get("client_certificate").is_none(), "nobody was verified: {line}");
+}
+
+/// CVE-2026-32305: a hello longer than one record, where a client certificate is demanded and where none is.
+#[test]
+fn a_long_hello_in_many_pieces_is_asked_for_a_certificate_all_the_same() {
+    let pki = Pki::new();
+    let policies = json!({ "p": { "mode": "require", "trust": ["a"] } });
+    let stage = Stage::start(&pki, &[("p.test", Some("p")), ("open.test", None)], policies, json!({}));
+    let filler: Vec<Vec<u8>> = (0..100u8).map(|n| [&[n + 1][..], &[b'x'; 199]].concat()).collect();
+    let protocols: Vec<&[u8]> = filler.iter().map(Vec::as_slice).chain([&b"http/1.1"[..]]).collect();
+    for (record, write) in [(16_384, 1400), (1000, 300), (16_384, 40_000)] {
+        let ask = |pair: Option<&Pair>| {
+            let client = stage.client(pair).alpn(&protocols).in_pieces(record, write);
+            let asked = client.connect(stage.portolan.https, "p.test").and_then(|mut s| s.ask(&get("p.test", "/")));
+            asked.map(|answer| answer.status).map_err(|error| alert(&error))
+        };
+        assert_eq!(ask(Some(&pki.web)), Ok(200), "records of {record}");
+        assert_eq!(ask(None), Err(Some(AlertDescription::CertificateRequired)), "records of {record}");
+        assert_eq!(ask(Some(&pki.other)), Err(Some(AlertDescription::UnknownCA)), "records of {record}");
+    }
 }
