@@ -20,5 +20,6 @@ mod names;
 mod states;
 mod swarm;
 mod swarm_load;
+mod swarm_load_nodes;
 mod swarm_task_labels;
 mod tcp_tls;

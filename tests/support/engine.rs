@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use super::pki::{Authority, Pair};
 use super::wait::eventually;
-use super::{announce, output_of, port, run, tail};
+use super::{announce, node, output_of, port, run, tail};
 
 /// The binary under test, and the whole content of the images.
 pub const PORTOLAN: &str = env!("CARGO_BIN_EXE_portolan");
 
 pub struct Engine {
-    dir: PathBuf,
+    pub dir: PathBuf,
     bridge: &'static str,
     profile: Profile,
     daemon: Mutex<Child>,
@@ -37,6 +37,8 @@ enum Profile {
     /// Its containers run on without it.
     LiveRestore,
     Swarm,
+    /// The same on a machine of its own ([`node`]).
+    Node,
 }
 
 impl Engine {
@@ -81,8 +83,23 @@ impl Engine {
         }))
     }
 
+    /// A second engine for the swarm, on a machine of its own. Once in a process.
+    pub fn node(manager: &Engine) -> &'static Engine {
+        node::create(manager.bridge);
+        Engine::beside("node", "portolan8", "10.226.0.1/24", Profile::Node)
+    }
+
     pub fn init_swarm(&self) {
-        self.docker(&["swarm", "init", "--advertise-addr", "10.222.0.1", "--default-addr-pool", "10.224.0.0/16"]);
+        self.docker(&[
+            "swarm",
+            "init",
+            "--advertise-addr",
+            "10.222.0.1",
+            "--default-addr-pool",
+            "10.224.0.0/16",
+            "--dispatcher-heartbeat",
+            "1s",
+        ]);
     }
 
     fn beside(name: &str, bridge: &'static str, address: &str, profile: Profile) -> &'static Engine {
@@ -95,7 +112,8 @@ impl Engine {
         std::fs::write(dir.join("daemon.json"), "{}").unwrap();
 
         // Its own bridge, with an address that its own networks (172.17.0.0/16 and on) do not reach for.
-        let ip = |args: &[&str]| output_of(Command::new("ip").args(args));
+        let program = || if profile == Profile::Node { node::inside("ip") } else { Command::new("ip") };
+        let ip = |args: &[&str]| output_of(program().args(args));
         ip(&["link", "add", bridge, "type", "bridge"]);
         ip(&["address", "add", address, "dev", bridge]);
         ip(&["link", "set", bridge, "up"]);
@@ -129,6 +147,13 @@ impl Engine {
         eventually("the engine ends", || {
             daemon.try_wait().unwrap().ok_or_else(|| tail(&self.dir.join("dockerd.log"), 5))
         });
+    }
+
+    /// Ends it as a crash does: its containers run on.
+    pub fn kill(&self) {
+        let mut daemon = self.daemon.lock().unwrap();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
     }
 
     /// Starts it again after [`Engine::down`].
@@ -260,7 +285,7 @@ fn daemon(dir: &Path, bridge: &str, profile: Profile, tcp: SocketAddr, authority
     // The group is named after the test run's directory, by which tests/run finds and removes it.
     let root = PathBuf::from(std::env::var("PORTOLAN_TEST_DIR").unwrap());
     let cgroup = format!("/{}-{bridge}", root.file_name().unwrap().to_string_lossy());
-    let mut command = Command::new("dockerd");
+    let mut command = if profile == Profile::Node { node::engine("dockerd") } else { Command::new("dockerd") };
     command
         .arg("--config-file")
         .arg(dir.join("daemon.json"))

@@ -18,6 +18,7 @@ pub mod h2;
 pub mod hpack;
 pub mod http;
 pub mod load;
+pub mod node;
 pub mod peer;
 pub mod pki;
 pub mod port;

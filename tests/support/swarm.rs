@@ -75,6 +75,11 @@ impl Swarm {
         Stack { engine: self.engine, name: name.to_string() }
     }
 
+    /// A service that the test has started itself.
+    pub fn started(&self, name: &str) -> Service {
+        Service { engine: self.engine, name: name.to_string() }
+    }
+
     pub fn init(&self) {
         self.engine.init_swarm();
     }
