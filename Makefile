@@ -5,6 +5,10 @@ export CARGO_BUILD_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 built := $(or $(CARGO_TARGET_DIR),target)/$(CARGO_BUILD_TARGET)
 # What the image is made of, apart from everything else here: a build context is sent whole.
 context := $(built)/image
+# A docker client that builds with BuildKit: since 23.0 that is one with buildx, before it is any.
+builder = $(or $(firstword $(foreach client,docker /usr/bin/docker,$(shell \
+	{ $(client) buildx version || $(client) --version | grep -E 'version (19|20)\.'; } >/dev/null 2>&1 && echo $(client)))), \
+	$(error no docker client here builds with BuildKit: install buildx (docker-buildx, docker-buildx-plugin)))
 ca_bundle := $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
 
 .PHONY: help demo test lint fmt fuzz fuzz-quick image bench-quick bench-scale bench-held
@@ -36,9 +40,10 @@ image: ## the release binary as the image portolan:local
 	cargo build --release --bin portolan
 	rm -rf $(context)
 	mkdir -p $(context)/etc/ssl/certs
+	mkdir -m 700 $(context)/state
 	cp $(built)/release/portolan $(context)/portolan
 	$(if $(ca_bundle),cp -L $(ca_bundle) $(context)/etc/ssl/certs/ca-certificates.crt)
-	docker build --tag portolan:local --file Dockerfile --build-arg BIN=portolan $(context)
+	DOCKER_BUILDKIT=1 $(builder) build --tag portolan:local --file Dockerfile --build-arg BIN=prebuilt $(context)
 
 bench-quick: ## what a request costs nginx, HAProxy and Portolan; under 4 minutes after the build
 	cargo build --release --bin portolan

@@ -1,7 +1,7 @@
 //! The composition root: which parts make up a running proxy, and in which order they start and stop.
 //!
 //! ```text
-//! start  state dir (lock) ─▶ issuers ─▶ status, admin ─▶ settings ─▶ providers ─▶ workers ─▶ control ─▶ reload
+//! start  user ─▶ state dir (lock) ─▶ issuers ─▶ status, admin ─▶ settings ─▶ providers ─▶ workers ─▶ control ─▶ reload
 //! stop   not ready ─▶ delay ─▶ accept no more, finish ─▶ deadline ─▶ last good snapshots, log ─▶ exit code 0
 //! ```
 
@@ -12,6 +12,7 @@ mod dialer;
 mod open_files;
 mod providers;
 mod reload;
+pub mod user;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -58,6 +59,8 @@ const TROUBLES: usize = 256;
 
 /// Runs the proxy until a signal ends it.
 pub fn run(loaded: Loaded) -> anyhow::Result<ExitCode> {
+    // Before anything else: what is opened or started earlier would be root's.
+    user::take_on(&loaded)?;
     let Settings { log, .. } = &loaded.settings;
     let verbosity = logs::init(log.level, log.format, std::io::stderr().is_terminal()).map_err(|why| anyhow!(why))?;
     let runtime = control_runtime()?;
@@ -107,7 +110,7 @@ impl Running {
     /// What follows the settings is left to the caller to spawn.
     async fn start(loaded: Loaded) -> anyhow::Result<(Running, Reload)> {
         let settings = loaded.settings.clone();
-        let state = Arc::new(StateDir::open(&settings.state_dir)?);
+        let state = Arc::new(StateDir::open(&settings.state_dir).map_err(user::advise)?);
         let tuning = reload::tuning(&settings, &state, &BTreeMap::new()).map_err(|(_, error)| error)?;
         let (tuning, tuned) = watch::channel(tuning);
         let metrics = Metrics::new();

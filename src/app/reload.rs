@@ -128,6 +128,7 @@ impl Reload {
             admin: _,
             state_dir: _,
             workers: _,
+            user: _,
             log: LogSettings { level, format: _ },
             access_log,
             shutdown,
@@ -215,6 +216,7 @@ fn waits(started: &Settings, loaded: &Loaded) -> Vec<Diagnostic> {
     let fixed = [
         (&["state_dir"][..], started.state_dir.display().to_string(), now.state_dir.display().to_string()),
         (&["workers"], started.workers.to_string(), now.workers.to_string()),
+        (&["user"], number(started.user), number(now.user)),
         (&["status", "address"], started.status.address.to_string(), now.status.address.to_string()),
         (&["admin", "address"], started.admin.address.to_string(), now.admin.address.to_string()),
         (&["log", "format"], word(&started.log.format), word(&now.log.format)),
@@ -226,6 +228,10 @@ fn waits(started: &Settings, loaded: &Loaded) -> Vec<Diagnostic> {
         Diagnostic::warning(document(loaded), Reason::NeedsRestart, loaded.origin(path), detail).on(field)
     });
     finding.collect()
+}
+
+fn number(value: Option<u32>) -> String {
+    value.map_or_else(|| "null".to_string(), |value| value.to_string())
 }
 
 fn word(value: &impl serde::Serialize) -> String {

@@ -86,8 +86,10 @@ fn list(listing: Kind, ListArgs { output, watch, admin }: ListArgs) -> anyhow::R
 
 fn ca(CaArgs { issuer, config, command }: CaArgs) -> anyhow::Result<ExitCode> {
     let place = || {
-        let needed = ["state_dir", "issuers", "default_issuers"];
+        let needed = ["state_dir", "issuers", "default_issuers", "user"];
         let settings = config::partial(config.as_deref(), environment(), &needed)?;
+        // Where the proxy goes on as another user, what root writes here would be lost to it.
+        app::user::take_on_for_files(&settings)?;
         app::ca::Place::find(&settings, issuer.as_deref())
     };
     match command {

@@ -289,6 +289,7 @@ access_log: { enabled: true, format: json }
 shutdown: { delay: 5s, deadline: 30s }
 state_dir: /var/lib/portolan
 workers: 0
+user: null
 reason_header: true
 claims: []
 routes: { shop: { host: shop.example.com } }
@@ -343,8 +344,8 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
             (default.issuers, default.default_issuers, default.status, default.admin, default.log, default.access_log)
         );
         assert_eq!(
-            (page.shutdown, page.state_dir, page.workers, page.reason_header, page.claims),
-            (default.shutdown, default.state_dir, default.workers, default.reason_header, default.claims)
+            (page.shutdown, page.state_dir, page.workers, page.user, page.reason_header, page.claims),
+            (default.shutdown, default.state_dir, default.workers, default.user, default.reason_header, default.claims)
         );
         let providers = page.providers;
         assert_eq!(

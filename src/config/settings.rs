@@ -30,6 +30,9 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Worker threads; 0 is one per core.
     pub workers: usize,
+    /// As whom to go on where it was started as root: a user's number, which is its group's as well. 0, as without it,
+    /// stays root. The image says 65532.
+    pub user: Option<u32>,
     /// Whether Portolan's own answers name their reason in `portolan-reason`.
     pub reason_header: bool,
     /// Which source may use which hosts, listeners and policies. Not built yet: refuses to start.
@@ -62,6 +65,7 @@ impl Default for Settings {
             shutdown: ShutdownSettings { delay: Span::seconds(5), deadline: Span::seconds(30) },
             state_dir: "/var/lib/portolan".into(),
             workers: 0,
+            user: None,
             reason_header: true,
             claims: Vec::new(),
         }

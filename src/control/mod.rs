@@ -483,14 +483,14 @@ impl Control {
 }
 
 fn silent(provider: Provider, state: &ProviderState) -> Option<Diagnostic> {
-    let ProviderState::Stale { last, why, restored, .. } = state else { return None };
+    let ProviderState::Stale { last, since, why, restored } = state else { return None };
     let subject = ObjectId::new(&Source::new(provider, None), Kind::Provider, provider.as_str());
     let kept = match (last, restored) {
         (Some(_), Some(at)) => format!("what is served is its last good snapshot, of {at}"),
         (Some(_), None) => "its last good state stays in force".to_string(),
         (None, _) => "it has never answered".to_string(),
     };
-    let detail = format!("{why}; {kept}");
+    let detail = format!("{why}; out of reach since {since:.0}; {kept}");
     Some(Diagnostic::error(subject, diagnostic::Reason::ProviderUnavailable, Origin::Default, detail))
 }
 

@@ -34,7 +34,8 @@ fn listen(address: ListenAddress, shared: bool) -> Result<TcpListener, String> {
     opened.map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::PermissionDenied => {
-                "ports below 1024 need root, CAP_NET_BIND_SERVICE or the sysctl net.ipv4.ip_unprivileged_port_start"
+                "ports below 1024 need root, the capability NET_BIND_SERVICE or the sysctl \
+                 net.ipv4.ip_unprivileged_port_start=0; choose a port from 1024 up where there is none of them"
             }
             std::io::ErrorKind::AddrInUse => "another program listens there; stop it or choose another address",
             std::io::ErrorKind::AddrNotAvailable => "this machine has no such address",

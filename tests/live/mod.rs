@@ -6,17 +6,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod address;
+mod compose;
 mod demo;
 mod departures;
 mod diagnostics;
 mod docker_route;
 mod health;
 mod holders;
+mod image;
 mod last_good;
 mod latency;
 mod middlewares;
 mod mutual_tls;
 mod names;
+mod restart;
+mod socket_proxy;
 mod states;
 mod swarm;
 mod swarm_load;

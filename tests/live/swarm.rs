@@ -178,9 +178,7 @@ struct WalkThrough {
 
 impl WalkThrough {
     fn begin(swarm: &Swarm) -> WalkThrough {
-        let blank = swarm.engine.docker(&["create", "portolan:test"]);
-        swarm.engine.docker(&["commit", "--change", r#"CMD ["run"]"#, &blank, "portolan:local"]);
-        swarm.engine.docker(&["rm", &blank]);
+        swarm.engine.product();
         let dir = tempfile::tempdir().unwrap();
         let [http, https] = std::array::from_fn(|_| free_port());
         let socket = format!("- {}:/var/run/docker.sock", swarm.engine.socket.display());

@@ -6,6 +6,7 @@ mod balancing;
 mod ca;
 mod clients;
 mod departures;
+mod engine_faults;
 mod expectations;
 mod files;
 mod grpc;

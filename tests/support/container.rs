@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::engine::Engine;
 use super::run;
+use super::wait::eventually;
 
 /// What to start. Answers by its own name unless told otherwise, so that tests see which container it was.
 pub struct Container {
@@ -45,6 +46,12 @@ impl Container {
 
     pub fn option(mut self, option: &str, value: &str) -> Container {
         self.options.extend([option.to_string(), value.to_string()]);
+        self
+    }
+
+    /// An option that takes no value.
+    pub fn flag(mut self, flag: &str) -> Container {
+        self.options.push(flag.to_string());
         self
     }
 
@@ -118,6 +125,21 @@ impl Running {
     /// Takes it off a network, under way.
     pub fn disconnect(&self, network: &str) {
         self.engine.docker(&["network", "disconnect", network, &self.id]);
+    }
+
+    /// Its exit code, once it has ended by itself.
+    pub fn ended(&self) -> i32 {
+        eventually(&format!("{} ends", self.name), || match self.inspect("{{.State.Status}}").as_str() {
+            "exited" => Ok(()),
+            other => Err(format!("{other}: {}", self.logs())),
+        });
+        self.inspect("{{.State.ExitCode}}").parse().unwrap()
+    }
+
+    /// All that it has written.
+    pub fn logs(&self) -> String {
+        let logs = run(&mut self.engine.client_command(&["logs", &self.id]));
+        format!("{}{}", String::from_utf8_lossy(&logs.stdout), String::from_utf8_lossy(&logs.stderr))
     }
 
     pub fn exec(&self, command: &[&str]) -> String {

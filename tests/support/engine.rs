@@ -4,6 +4,7 @@
 //! it: libtest has no hook for the end of the last test.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
@@ -23,6 +24,8 @@ pub struct Engine {
     bridge: &'static str,
     profile: Profile,
     daemon: Mutex<Child>,
+    /// Whether it has the image `portolan:local`.
+    built: OnceLock<()>,
     pub socket: PathBuf,
     /// The same engine over TCP, by TLS with client certificates of `authority` alone.
     pub tcp: SocketAddr,
@@ -123,7 +126,17 @@ impl Engine {
         let client = authority.issue("client", "DNS:client");
         let tcp = SocketAddr::from(([127, 0, 0, 1], port::free_port()));
         let daemon = Mutex::new(daemon(&dir, bridge, profile, tcp, &authority, &server));
-        let engine = Engine { socket: dir.join("docker.sock"), tcp, authority, client, dir, bridge, profile, daemon };
+        let engine = Engine {
+            socket: dir.join("docker.sock"),
+            tcp,
+            authority,
+            client,
+            dir,
+            bridge,
+            profile,
+            daemon,
+            built: OnceLock::new(),
+        };
         engine.wait_until_up();
         engine.build_images();
         engine
@@ -149,14 +162,14 @@ impl Engine {
         });
     }
 
-    /// Ends it as a crash does: its containers run on.
+    /// Ends it as a crash does. Of one that is [`Engine::alone`], containers run on.
     pub fn kill(&self) {
         let mut daemon = self.daemon.lock().unwrap();
         daemon.kill().unwrap();
         daemon.wait().unwrap();
     }
 
-    /// Starts it again after [`Engine::down`].
+    /// Starts it again after [`Engine::down`] or [`Engine::kill`].
     pub fn up(&self) {
         let server = self.authority.issue("engine-again", "IP:127.0.0.1");
         *self.daemon.lock().unwrap() = daemon(&self.dir, self.bridge, self.profile, self.tcp, &self.authority, &server);
@@ -187,6 +200,27 @@ impl Engine {
             self.docker(&["commit", "--change", ports, "--change", command, &blank, image]);
         }
         self.docker(&["rm", &blank]);
+    }
+
+    /// `portolan:local`: the image that the project's Dockerfile makes of the binary under test.
+    pub fn product(&self) -> &'static str {
+        self.built.get_or_init(|| {
+            let context = self.dir.join("image");
+            let certificates = context.join("etc/ssl/certs");
+            std::fs::create_dir_all(&certificates).unwrap();
+            std::fs::DirBuilder::new().mode(0o700).create(context.join("state")).unwrap();
+            std::fs::copy("/etc/ssl/certs/ca-certificates.crt", certificates.join("ca-certificates.crt")).unwrap();
+            std::fs::copy(PORTOLAN, context.join("portolan")).unwrap();
+            let dockerfile = Path::new(env!("CARGO_MANIFEST_DIR")).join("Dockerfile");
+            let builder = ["docker", "/usr/bin/docker"].into_iter().find(|client| builds(client));
+            let mut command =
+                self.client_command(&["build", "--tag", PRODUCT, "--build-arg", "BIN=prebuilt", "--file"]);
+            command.arg(dockerfile).arg(&context).env("DOCKER_BUILDKIT", "1");
+            let mut command = with_program(builder.expect("a docker client that builds with BuildKit"), &command);
+            output_of(&mut command);
+            std::fs::remove_dir_all(context).unwrap();
+        });
+        PRODUCT
     }
 
     /// The standard output of a docker command that must succeed.
@@ -244,6 +278,29 @@ impl Engine {
             false => Err(String::from_utf8_lossy(&created.stderr).trim().to_string()),
         }
     }
+}
+
+/// What the examples in the docs call it.
+const PRODUCT: &str = "portolan:local";
+
+/// Whether a docker client has BuildKit: since 23.0 that is one with buildx, before it is any.
+fn builds(client: &str) -> bool {
+    let says =
+        |argument: &[&str]| Command::new(client).args(argument).output().ok().filter(|said| said.status.success());
+    let old = |said: &std::process::Output| String::from_utf8_lossy(&said.stdout).contains("version 20.");
+    says(&["buildx", "version"]).is_some() || says(&["--version"]).is_some_and(|said| old(&said))
+}
+
+fn with_program(program: &str, command: &Command) -> Command {
+    let mut other = Command::new(program);
+    other.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => other.env(name, value),
+            None => other.env_remove(name),
+        };
+    }
+    other
 }
 
 pub struct Network {

@@ -3,7 +3,8 @@
 //! `tests/run` ─▶ `enclose` (namespaces) ─▶ `engine`, `container` ◀── `portolan` (the binary under test as a process)
 //! or `contained` (in a container of its own) ◀── `http` (curl, and a poller on bare sockets), `tls` (rustls, where a
 //! handshake is looked at), `h2` (frames), `websocket` (over h1 and h2, and an endpoint that echoes) and `load` (so many requests a second, each on record). What needs no engine has
-//! `backend` behind the proxy.
+//! `backend` behind the proxy; `fake_engine` fails as real ones cannot be made to, and `socket_proxy` stands before a
+//! real one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -13,6 +14,7 @@ pub mod contained;
 pub mod container;
 pub mod dns;
 pub mod engine;
+pub mod fake_engine;
 pub mod frames;
 pub mod h2;
 pub mod hpack;
@@ -24,6 +26,7 @@ pub mod pki;
 pub mod port;
 pub mod portolan;
 pub mod recorder;
+pub mod socket_proxy;
 pub mod swarm;
 pub mod tls;
 pub mod wait;

@@ -1,5 +1,6 @@
 //! Calls whose answers bollard has no words for: of the tasks of a swarm it leaves out the networks.
 
+use bollard::errors::Error;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
@@ -26,11 +27,12 @@ impl Engine {
         let response = answered.map_err(|error| self.explain(what, error))?;
         let status = response.status();
         let body = response.into_body().collect();
-        let body = timeout(ANSWER, body).await.map_err(|_| EngineError::Slow(what))?;
-        let body = body.map_err(|why| failed(format!("its answer broke off ({why})")))?.to_bytes();
+        // One that falls silent in the middle is ended by the line.
+        let body = body.await.map_err(|err| self.explain(what, Error::HyperResponseError { err }))?.to_bytes();
         if !status.is_success() {
             let Fault { message } = serde_json::from_slice(&body).unwrap_or_default();
-            return Err(failed(if message.is_empty() { status.to_string() } else { message }));
+            let status_code = status.as_u16();
+            return Err(self.explain(what, Error::DockerResponseServerError { status_code, message }));
         }
         serde_json::from_slice(&body).map_err(|why| failed(format!("its answer cannot be read: {why}")))
     }

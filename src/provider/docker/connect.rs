@@ -7,8 +7,9 @@
 //! prefix (which the engine deprecates), and its TLS believes every public CA beside the one that was configured.
 
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bollard::{BollardRequest, ClientVersion};
@@ -24,12 +25,17 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::settings::{DockerSettings, EngineTlsSettings};
 
-/// Until the head of an answer.
+use super::patience::{Patient, Silence};
+
+/// Until the head of an answer, and between any two pieces of it: an engine may take its time, but not fall silent.
 pub(super) const ANSWER: Duration = Duration::from_secs(20);
 const DIAL: Duration = Duration::from_secs(5);
 /// The newest API that bollard's types describe, and the oldest whose fields we rely on (engine 17.05).
 const NEWEST: (usize, usize) = (1, 53);
 const OLDEST: (usize, usize) = (1, 29);
+/// Which versions to ask for the version by, where nothing is answered without one: what the newest engines still speak,
+/// and what the oldest in use do.
+const ASKED: [&str; 2] = ["1.44", "1.41"];
 
 /// Where the engine listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +58,11 @@ pub enum EngineError {
     #[error("nobody answers at {at}: {why}; is the engine running?")]
     Unreachable { at: String, why: String },
     #[error(
+        "nobody answers at {0}, which is mounted as a file: that stays the socket of an engine that has ended; restart this \
+         container, and mount the directory of the socket instead"
+    )]
+    MountedSocket(PathBuf),
+    #[error(
         "the TLS connection to {at} failed: {why}; check the provider's tls: against the engine's --tlsverify files"
     )]
     Tls { at: String, why: String },
@@ -59,8 +70,17 @@ pub enum EngineError {
     Version { from: String, to: String },
     #[error("the engine ended its event stream; it has stopped, or is being restarted")]
     EventsEnded,
+    #[error("the engine tells of no events any more: what it lists has changed without one")]
+    EventsMissing,
+    #[error("the socket at {0} is another one now; the engine was replaced, or is being restarted")]
+    Replaced(PathBuf),
     #[error("the engine did not answer {0} in time")]
     Slow(&'static str),
+    #[error(
+        "the engine does not allow {what}: {why}; whatever stands between it and Portolan (a socket proxy, an \
+         authorization plugin) has to let this call through"
+    )]
+    NotAllowed { what: &'static str, why: String },
     #[error("the engine answered {what} with an error: {why}")]
     Call { what: &'static str, why: String },
 }
@@ -97,6 +117,13 @@ impl Endpoint {
             Endpoint::Tcp { .. } => None,
         }
     }
+
+    /// Which file the socket is (device, inode): another one is another engine's, though its path is the same. `None`
+    /// where there is no file.
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        let metadata = std::fs::metadata(self.socket()?).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    }
 }
 
 impl std::fmt::Display for Endpoint {
@@ -129,7 +156,7 @@ impl Engine {
         let line = Arc::new(Line {
             endpoint: endpoint.clone(),
             tls,
-            version: OnceLock::new(),
+            version: Mutex::new(None),
             remote: OnceLock::new(),
             listening: Notify::new(),
         });
@@ -148,10 +175,19 @@ impl Engine {
             &version,
         )
         .map_err(|error| line.explain("its client", error))?;
-        let said = api.version().await.map_err(|error| line.explain("GET /version", error))?;
+        let mut said = api.version().await;
+        for version in ASKED {
+            // No fault of the way there: somebody answered, but not to this.
+            let Err(bollard::errors::Error::DockerResponseServerError { .. }) = said else { break };
+            line.speak(version);
+            if let Ok(answered) = api.version().await {
+                said = Ok(answered);
+            }
+        }
+        let said = said.map_err(|error| line.explain("GET /version", error))?;
         let (to, from) = (said.api_version.unwrap_or_default(), said.min_api_version.unwrap_or_default());
         let version = common(&from, &to).ok_or(EngineError::Version { from, to })?;
-        let _ = line.version.set(version.clone());
+        line.speak(&version);
         Ok(Engine { api, version, remote: line.remote.get().copied(), line })
     }
 
@@ -180,12 +216,22 @@ fn common(from: &str, to: &str) -> Option<String> {
 pub(super) struct Line {
     endpoint: Endpoint,
     tls: Option<TlsConnector>,
-    version: OnceLock<String>,
+    /// What every call carries, once it is known.
+    version: Mutex<Option<String>>,
     remote: OnceLock<IpAddr>,
     listening: Notify,
 }
 
 impl Line {
+    fn speak(&self, version: &str) {
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Some(version.to_string());
+    }
+
+    fn prefixed(&self, path: &str) -> String {
+        let version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        version.as_ref().map_or_else(|| path.to_string(), |version| format!("/v{version}{path}"))
+    }
+
     pub(super) async fn exchange(&self, request: BollardRequest) -> Result<Response<Incoming>, bollard::errors::Error> {
         match &self.endpoint {
             Endpoint::Unix(path) => {
@@ -217,9 +263,10 @@ impl Line {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_string();
-        let prefixed = self.version.get().map_or_else(|| path.clone(), |version| format!("/v{version}{path}"));
-        *request.uri_mut() = prefixed.parse()?;
+        *request.uri_mut() = self.prefixed(&path).parse()?;
         request.headers_mut().insert(header::HOST, HeaderValue::from_static("docker"));
+        let limit = (!path.starts_with("/events")).then_some(ANSWER);
+        let stream = Patient::new(stream, limit);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // Ends with the answer's body, or when nobody reads that any more.
         tokio::spawn(connection);
@@ -237,6 +284,10 @@ impl Line {
             Error::IOError { err } => match (&self.endpoint, err.kind()) {
                 (Endpoint::Unix(path), std::io::ErrorKind::NotFound) => EngineError::NoSocket(path.clone()),
                 (Endpoint::Unix(path), std::io::ErrorKind::PermissionDenied) => EngineError::Forbidden(path.clone()),
+                (Endpoint::Unix(path), std::io::ErrorKind::ConnectionRefused) if is_mount_point(path) => {
+                    EngineError::MountedSocket(path.clone())
+                }
+                _ if fell_silent(&err) => EngineError::Slow(what),
                 _ if err.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
                     EngineError::Tls { at, why: err.to_string() }
                 }
@@ -247,21 +298,43 @@ impl Line {
                 EngineError::Tls { at, why: chain(&err) }
             }
             Error::RequestTimeoutError => EngineError::Slow(what),
+            Error::HyperResponseError { err } if fell_silent(&err) => EngineError::Slow(what),
+            Error::DockerResponseServerError { status_code: 403, message } => {
+                EngineError::NotAllowed { what, why: message.trim().to_string() }
+            }
             other => EngineError::Call { what, why: chain(&other) },
         }
     }
 }
 
 fn mentions_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    mentions::<rustls::Error>(error)
+}
+
+/// Whether an error of this kind is in the story; what an I/O error holds is not among its sources.
+fn mentions<E: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         let inner = error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref());
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if error.is::<E>() || inner.is_some_and(|inner| inner.is::<E>()) {
             return true;
         }
         next = error.source();
     }
     false
+}
+
+fn fell_silent(error: &(dyn std::error::Error + 'static)) -> bool {
+    mentions::<Silence>(error)
+}
+
+/// Whether a path is itself a mount point, as a file is that is mounted into a container.
+fn is_mount_point(path: &Path) -> bool {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // /var/run is a link to /run in most images.
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    // proc(5): the fifth field is the mount point.
+    mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).any(|point| Path::new(point) == real)
 }
 
 /// The whole story: hyper's own words stop at "connection error".

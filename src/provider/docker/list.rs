@@ -28,6 +28,16 @@ const AT_ONCE: usize = 16;
 pub struct Listing {
     pub containers: Vec<Container>,
     pub networks: Vec<Network>,
+    /// The engine could not tell of a container what only an inspect tells; it is there by what the list says.
+    pub incomplete: bool,
+}
+
+impl Listing {
+    /// Whether there is less than any engine has that was seen with more: no containers at all, or none of the networks
+    /// that every engine has.
+    pub fn is_bare(&self) -> bool {
+        self.containers.is_empty() || self.networks.is_empty()
+    }
 }
 
 /// What only an inspect tells, by container id. It does not change while the container lives.
@@ -42,12 +52,8 @@ pub struct Facts {
     stop_timeout: Option<i64>,
 }
 
-/// Lists everything; inspects what is new. What is gone leaves `known`.
-pub async fn list(
-    engine: &Engine,
-    settings: &DockerSettings,
-    known: Inspected,
-) -> Result<(Listing, Inspected), EngineError> {
+/// Lists everything; inspects what is new. What is gone leaves `known`, which a list that fails leaves as it is.
+pub async fn list(engine: &Engine, settings: &DockerSettings, known: &mut Inspected) -> Result<Listing, EngineError> {
     let all = ListContainersOptionsBuilder::new().all(true).build();
     let containers =
         async { engine.api.list_containers(Some(all)).await.map_err(|e| engine.explain("GET /containers/json", e)) };
@@ -56,14 +62,21 @@ pub async fn list(
     let mut containers: Vec<Container> = summaries.into_iter().map(container).collect();
 
     let fresh = containers.iter().filter(|c| !known.contains_key(&c.id) && concerns(c, settings)).map(|c| c.id.clone());
-    let facts: Vec<(String, Option<Facts>)> = stream::iter(fresh.collect::<Vec<_>>())
+    let facts: Vec<(String, Found)> = stream::iter(fresh.collect::<Vec<_>>())
         .map(|id| async move { Ok::<_, EngineError>((id.clone(), inspect(engine, &id).await?)) })
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await?;
     let mut inspected: Inspected =
         containers.iter().filter_map(|c| known.get_key_value(&c.id)).map(|(k, v)| (k.clone(), v.clone())).collect();
-    inspected.extend(facts.into_iter().filter_map(|(id, facts)| Some((id, facts?))));
+    let mut incomplete = false;
+    for (id, found) in facts {
+        match found {
+            Found::Facts(facts) => drop(inspected.insert(id, facts)),
+            Found::Gone => {}
+            Found::Broken => incomplete = true,
+        }
+    }
 
     for container in &mut containers {
         let Some(facts) = inspected.get(&container.id) else { continue };
@@ -73,17 +86,33 @@ pub async fn list(
         container.stop_timeout = facts.stop_timeout;
     }
     let networks = networks.into_iter().map(network).collect();
-    Ok((Listing { containers, networks }, inspected))
+    *known = inspected;
+    Ok(Listing { containers, networks, incomplete })
 }
 
-/// `None` where the container went away in between, of which an event will tell.
-async fn inspect(engine: &Engine, id: &str) -> Result<Option<Facts>, EngineError> {
-    let said = match engine.api.inspect_container(id, None).await {
-        Ok(said) => said,
-        Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(None),
-        Err(error) => return Err(engine.explain("GET /containers/{id}/json", error)),
-    };
-    Ok(Some(facts(said)))
+enum Found {
+    Facts(Facts),
+    /// It went away in between, of which an event will tell.
+    Gone,
+    /// The engine has an error for this one container; the others are none the worse for it.
+    Broken,
+}
+
+async fn inspect(engine: &Engine, id: &str) -> Result<Found, EngineError> {
+    use bollard::errors::Error::{DockerResponseServerError, JsonDataError};
+    match engine.api.inspect_container(id, None).await {
+        Ok(said) => Ok(Found::Facts(facts(said))),
+        Err(DockerResponseServerError { status_code: 404, .. }) => Ok(Found::Gone),
+        Err(DockerResponseServerError { status_code: 500.., message }) => {
+            tracing::debug!(provider = "docker", container = id, message, "the engine cannot say all of a container");
+            Ok(Found::Broken)
+        }
+        Err(JsonDataError { message, .. }) => {
+            tracing::debug!(provider = "docker", container = id, message, "what the engine says of a container is cut");
+            Ok(Found::Broken)
+        }
+        Err(error) => Err(engine.explain("GET /containers/{id}/json", error)),
+    }
 }
 
 fn facts(said: ContainerInspectResponse) -> Facts {

@@ -10,7 +10,9 @@
 //! ```
 //! What the engine lists is what is, and its events are hints to list again; but a list of a busy engine takes its time,
 //! so what leaves by an event leaves at once ([`departures`]). Events are opened before the first list, so that nothing
-//! falls between the two. An error is never an empty answer.
+//! falls between the two. An error is never an empty answer, and a sudden fall to nothing is believed when it was read
+//! twice. Whatever goes wrong (an error, silence, half an answer, a stream that ends, another socket in the place of the
+//! first), what was said last stays in force.
 
 pub(super) mod address;
 mod call;
@@ -22,6 +24,7 @@ mod golden;
 mod list;
 pub mod objects;
 pub(super) mod own;
+mod patience;
 mod picture;
 mod rhythm;
 pub mod signal;
@@ -50,8 +53,14 @@ use picture::Picture;
 
 /// A list of very many containers takes the engine seconds; one that takes longer than this takes for ever.
 const LIST: Duration = Duration::from_secs(60);
-/// How often a provider that is on by itself looks for its socket.
+/// How often a provider that is on by itself looks for its socket, and any for another socket in its place.
 const LOOK: Duration = Duration::from_secs(2);
+/// The same while it is tried again and again.
+const GLANCE: Duration = Duration::from_millis(200);
+/// Between a list that suddenly says nothing and the one that has to say the same.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
+/// An engine that was followed for so long and then fails is tried again at once.
+const STEADY: Duration = Duration::from_secs(5);
 
 pub struct Docker {
     settings: DockerSettings,
@@ -86,9 +95,12 @@ impl Docker {
         let endpoint = Endpoint::of(&self.settings).map_err(|error| error.to_string())?;
         let mut backoff = Backoff::default();
         let mut said = String::new();
+        // Ids are of one container for ever, on whichever engine answers next.
+        let mut inspected = Inspected::new();
         loop {
             self.await_socket(&endpoint, out).await;
-            let Err(error) = self.follow(&endpoint, out, &mut backoff).await;
+            let socket = endpoint.identity();
+            let Err(error) = self.follow(&endpoint, out, &mut backoff, &mut inspected).await;
             let why = error.to_string();
             // For ever is long: what was said already is not said with every try.
             if backoff.failures == 0 || why != said {
@@ -96,8 +108,7 @@ impl Docker {
                 said.clone_from(&why);
             }
             out.stale(why);
-            let pause = backoff.next();
-            tokio::time::sleep(pause).await;
+            rest(&endpoint, socket, backoff.next()).await;
         }
     }
 
@@ -120,7 +131,10 @@ impl Docker {
         endpoint: &Endpoint,
         out: &SnapshotSink,
         backoff: &mut Backoff,
+        inspected: &mut Inspected,
     ) -> Result<std::convert::Infallible, EngineError> {
+        // Before the first call: all that follows is of this socket's engine.
+        let socket = endpoint.identity();
         let engine = Engine::connect(endpoint, &self.settings).await?;
         let own = own::container(&engine).await?;
         let options = EventsOptionsBuilder::new()
@@ -135,16 +149,17 @@ impl Docker {
         }
         tracing::info!(provider = "docker", endpoint = %endpoint, api = %engine.version, own_container = picture.own.as_deref(), "following the engine");
 
-        let mut inspected = Inspected::new();
         // What is in force may also be from before: nothing falls to nothing by one list alone.
-        let mut was_empty = !out.in_force();
+        let mut was_bare = !out.in_force();
+        let mut steady_from = None;
         loop {
+            replaced(endpoint, socket)?;
             let began = Instant::now();
             picture.begin(began);
             // Events that come while a list is under way ask for one more after it, not for one each; what leaves by
             // them leaves at once.
             let listing = {
-                let mut list = pin!(timeout(LIST, list::list(&engine, &self.settings, std::mem::take(&mut inspected))));
+                let mut list = pin!(timeout(LIST, list::list(&engine, &self.settings, inspected)));
                 loop {
                     tokio::select! {
                         listed = &mut list => break listed.map_err(|_| EngineError::Slow("a list of its containers"))??,
@@ -155,27 +170,56 @@ impl Docker {
                     }
                 }
             };
-            let (listing, facts) = listing;
-            inspected = facts;
             // A sudden fall to nothing is believed when read twice.
-            if listing.containers.is_empty() && !was_empty {
-                was_empty = true;
-                continue;
+            let doubtful = listing.is_bare() && !was_bare;
+            was_bare = listing.is_bare();
+            if !doubtful {
+                picture.take(listing, began);
+                picture.publish(&self.settings, out);
             }
-            was_empty = listing.containers.is_empty();
-            picture.take(listing, began);
-            picture.publish(&self.settings, out);
-            backoff.reset();
-            while !picture.is_due(Instant::now()) {
+            let steady_from = *steady_from.get_or_insert(began + STEADY);
+            let second_look = doubtful.then(|| Instant::now() + SECOND_LOOK);
+            let is_due = |picture: &Picture, now| match second_look {
+                Some(then) => then <= now,
+                None => picture.is_due(now),
+            };
+            while !is_due(&picture, Instant::now()) {
+                let look = Instant::now() + LOOK;
                 tokio::select! {
                     event = next(&engine, &mut events) => {
                         picture.hear(&event?, Instant::now());
                         picture.publish(&self.settings, out);
                     }
-                    () = sleep_until(picture.wake()) => {}
+                    () = sleep_until(second_look.unwrap_or_else(|| picture.wake()).min(look)) => {}
+                }
+                let now = Instant::now();
+                replaced(endpoint, socket)?;
+                if picture.is_deaf(now) {
+                    return Err(EngineError::EventsMissing);
+                }
+                if steady_from <= now {
+                    backoff.reset();
                 }
             }
         }
+    }
+}
+
+/// A pause that ends early where there is another socket than the one that failed: an engine that starts makes one.
+pub(super) async fn rest(endpoint: &Endpoint, failed: Option<(u64, u64)>, pause: Duration) {
+    let until = Instant::now() + pause;
+    while Instant::now() < until && endpoint.identity().is_none_or(|now| Some(now) == failed) {
+        sleep_until(until.min(Instant::now() + GLANCE)).await;
+    }
+}
+
+/// Calls go to whoever listens at the path now, while events still come from whoever did.
+pub(super) fn replaced(endpoint: &Endpoint, socket: Option<(u64, u64)>) -> Result<(), EngineError> {
+    match (endpoint.socket(), endpoint.identity()) {
+        (Some(path), now) if socket.is_some() && now.is_some() && now != socket => {
+            Err(EngineError::Replaced(path.to_path_buf()))
+        }
+        _ => Ok(()),
     }
 }
 

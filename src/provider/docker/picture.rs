@@ -6,7 +6,9 @@
 //!                   └─▶ is_due, wake: when to list again
 //! ```
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bollard::models::EventMessage;
 use tokio::time::Instant;
@@ -18,8 +20,11 @@ use super::departures::Departures;
 use super::event::{Change, Event};
 use super::list::Listing;
 use super::objects::{Container, Surroundings};
-use super::rhythm::Rhythm;
+use super::rhythm::{Occasion, Rhythm};
 use super::translate::translate;
+
+/// How much later than a list the event of what it shows may come.
+const EVENT: Duration = Duration::from_secs(2);
 
 pub struct Picture {
     /// Portolan's own container on it.
@@ -28,12 +33,19 @@ pub struct Picture {
     listed: Option<Listing>,
     departures: Departures,
     rhythm: Rhythm,
+    /// The list under way is one that no event asked for.
+    unasked: bool,
+    /// So was the one before, and no event came in between: that list was not behind an event.
+    settled: bool,
+    /// Such a list has shown something new: until when an event may still tell of it.
+    untold: Option<Instant>,
 }
 
 impl Picture {
     pub fn empty(own: Option<String>, remote: Option<IpAddr>) -> Picture {
         let rhythm = Rhythm::start(Instant::now());
-        Picture { own, remote, listed: None, departures: Departures::default(), rhythm }
+        let departures = Departures::default();
+        Picture { own, remote, listed: None, departures, rhythm, unasked: false, settled: false, untold: None }
     }
 
     pub fn hear(&mut self, event: &EventMessage, now: Instant) {
@@ -49,17 +61,32 @@ impl Picture {
             }
         }
         self.rhythm.hear(now);
+        (self.untold, self.unasked, self.settled) = (None, false, false);
     }
 
     /// A list begins.
     pub fn begin(&mut self, now: Instant) {
-        self.rhythm.begin(now);
+        self.unasked = self.rhythm.begin(now) == Occasion::Safety;
     }
 
     /// What the list that began at `began` answered.
     pub fn take(&mut self, listing: Listing, began: Instant) {
         self.departures.settle(&listing.containers, began);
+        let changed = self.listed.as_ref().is_some_and(|before| lives(before) != lives(&listing));
+        if changed && self.unasked && self.settled {
+            // Its event may be on its way.
+            self.untold = Some(Instant::now() + EVENT);
+        }
+        self.settled = self.unasked;
+        if listing.incomplete {
+            self.rhythm.again(began);
+        }
         self.listed = Some(listing);
+    }
+
+    /// Whether a list has shown what an event should have told of, and none has come.
+    pub fn is_deaf(&self, now: Instant) -> bool {
+        self.untold.is_some_and(|until| until <= now)
     }
 
     fn containers(&self) -> &[Container] {
@@ -68,7 +95,7 @@ impl Picture {
 
     /// Puts on the board what is known by now; nothing before the first list.
     pub fn publish(&self, settings: &DockerSettings, out: &SnapshotSink) {
-        let Some(Listing { containers, networks }) = &self.listed else { return };
+        let Some(Listing { containers, networks, .. }) = &self.listed else { return };
         let mut containers = containers.clone();
         self.departures.lay_over(&mut containers, Instant::now());
         let around = Surroundings::seen(self.own.as_deref(), &containers, networks.clone(), self.remote);
@@ -81,15 +108,19 @@ impl Picture {
 
     pub fn wake(&self) -> Instant {
         let lapse = self.departures.wake(self.containers());
-        lapse.into_iter().fold(self.rhythm.wake(), Instant::min)
+        lapse.into_iter().chain(self.untold).fold(self.rhythm.wake(), Instant::min)
     }
+}
+
+/// What no engine changes without an event: which containers there are, and which of them run.
+fn lives(listing: &Listing) -> BTreeMap<&str, bool> {
+    listing.containers.iter().map(|container| (container.id.as_str(), container.state.has_process())).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, HashMap};
+    use std::collections::HashMap;
     use std::sync::Arc;
-    use std::time::Duration;
 
     use bollard::models::{EventActor, EventMessageTypeEnum};
     use tokio::sync::watch;
@@ -115,7 +146,7 @@ mod tests {
         };
         let network =
             Network { name: "net".into(), driver: "bridge".into(), scope: "local".into(), ..Network::default() };
-        Listing { containers: vec![container(1), container(2)], networks: vec![network] }
+        Listing { containers: vec![container(1), container(2)], networks: vec![network], incomplete: false }
     }
 
     fn event(typ: EventMessageTypeEnum, action: &str, id: &str, attributes: &[(&str, &str)]) -> EventMessage {
@@ -176,6 +207,32 @@ mod tests {
         assert_eq!(following.phases(), [None, None]);
         following.list(before);
         assert_eq!(following.phases(), [None, None], "a list from before all that changes nothing");
+    }
+
+    #[test]
+    fn a_list_that_shows_what_no_event_told_of_means_that_none_comes() {
+        let start = Instant::now();
+        let later = |minutes: u64| start + Duration::from_secs(60 * minutes);
+        let few = || Listing { containers: listing().containers.split_off(1), ..listing() };
+        let mut following = Following::start();
+        let list = |following: &mut Following, minutes: u64, listing: Listing| {
+            following.picture.begin(later(minutes));
+            following.picture.take(listing, later(minutes));
+        };
+        list(&mut following, 1, listing());
+        list(&mut following, 2, listing());
+        following.hear(event(EventMessageTypeEnum::CONTAINER, "destroy", "id-1", &[]));
+        list(&mut following, 3, few());
+        list(&mut following, 4, listing());
+        assert!(!following.picture.is_deaf(later(9)), "the list before may have been behind that event");
+        list(&mut following, 5, listing());
+        assert!(!following.picture.is_deaf(later(9)), "nothing new");
+        list(&mut following, 6, few());
+        assert!(!following.picture.is_deaf(Instant::now()), "the event may be on its way");
+        assert!(following.picture.is_deaf(Instant::now() + EVENT));
+        assert!(following.picture.wake() <= Instant::now() + EVENT);
+        following.hear(event(EventMessageTypeEnum::CONTAINER, "destroy", "id-1", &[]));
+        assert!(!following.picture.is_deaf(later(9)), "it came");
     }
 
     #[test]

@@ -12,6 +12,18 @@ const CONFIRM: [Duration; 2] = [Duration::from_millis(40), Duration::from_millis
 /// What no event told of.
 const SAFETY: Duration = Duration::from_secs(30);
 
+/// Where the engine could not say all of a container.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Why a list is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// Something was heard, or confirms what was.
+    Told,
+    /// It is only time.
+    Safety,
+}
+
 /// When to list next.
 pub struct Rhythm {
     asked: bool,
@@ -41,13 +53,20 @@ impl Rhythm {
     }
 
     /// A list begins: it answers what was heard up to now, save what has to be confirmed.
-    pub fn begin(&mut self, now: Instant) {
+    pub fn begin(&mut self, now: Instant) -> Occasion {
+        let told = self.asked || self.heard.is_some();
         self.asked = false;
         self.heard = self.heard.and_then(|(heard, confirmed)| {
             let left = (confirmed..CONFIRM.len()).find(|step| heard + CONFIRM[*step] > now)?;
             Some((heard, left))
         });
         self.safety = now + SAFETY;
+        if told { Occasion::Told } else { Occasion::Safety }
+    }
+
+    /// The list that began then has left something open.
+    pub fn again(&mut self, began: Instant) {
+        self.safety = self.safety.min(began + AGAIN);
     }
 }
 
@@ -78,7 +97,10 @@ mod tests {
         rhythm.begin(later);
         assert_eq!(rhythm.wake(), later + CONFIRM[0], "after the last event, not the first");
         let busy = later + CONFIRM[1];
-        rhythm.begin(busy);
+        assert_eq!(rhythm.begin(busy), Occasion::Told);
         assert_eq!(rhythm.wake(), busy + SAFETY, "a list that began after both confirms both");
+        assert_eq!(rhythm.begin(busy + SAFETY), Occasion::Safety);
+        rhythm.again(busy + SAFETY);
+        assert_eq!(rhythm.wake(), busy + SAFETY + AGAIN, "what was left open is asked again soon");
     }
 }

@@ -47,6 +47,10 @@ const LIST: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(2);
 /// How often an engine that is no manager is asked again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Between a look that suddenly sees nothing and the one that has to see the same.
+const SECOND_LOOK: Duration = Duration::from_millis(500);
+/// A manager that was followed for so long and then fails is tried again at once.
+const STEADY: Duration = Duration::from_secs(5);
 /// How long the first look of a provider that is on by itself may hold back readiness.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
 
@@ -206,10 +210,12 @@ impl Swarm {
     ) -> Result<Infallible, Outage> {
         let mut first = None;
         for (endpoint, settings) in endpoints {
+            // Before the first call: all that follows is of this socket's engine.
+            let socket = endpoint.identity();
             let outage = match self.meet(endpoint, settings).await {
                 Ok(manager) => {
                     out.announce();
-                    let Err(outage) = self.follow(manager, endpoint, out, backoff).await;
+                    let Err(outage) = self.follow(manager, endpoint, socket, out, backoff).await;
                     outage
                 }
                 Err(outage) => outage,
@@ -244,6 +250,7 @@ impl Swarm {
         &self,
         mut manager: Manager,
         endpoint: &Endpoint,
+        socket: Option<(u64, u64)>,
         out: &SnapshotSink,
         backoff: &mut Backoff,
     ) -> Result<Infallible, Outage> {
@@ -260,8 +267,10 @@ impl Swarm {
         tracing::info!(provider = "swarm", %endpoint, api = %engine.version, node = manager.node, own_container = manager.own(), "following the swarm");
 
         // What is in force may also be from before: nothing falls to nothing by one look alone.
-        let mut was_empty = !out.in_force();
+        let mut was_bare = !out.in_force();
+        let mut steady_from = None;
         loop {
+            docker::replaced(endpoint, socket)?;
             let began = Instant::now();
             picture.begin(began);
             let mut heard = Vec::new();
@@ -284,14 +293,18 @@ impl Swarm {
                 manager.forget_configs();
             }
             // A sudden fall to nothing is believed when read twice.
-            if listing.swarm.services.is_empty() && !was_empty {
-                was_empty = true;
+            let doubtful = listing.swarm.is_bare() && !was_bare;
+            was_bare = listing.swarm.is_bare();
+            if doubtful {
+                sleep(SECOND_LOOK).await;
                 continue;
             }
-            was_empty = listing.swarm.services.is_empty();
             picture.take(listing, began);
             picture.publish(&self.settings, out);
-            backoff.reset();
+            let steady_from = *steady_from.get_or_insert(began + STEADY);
+            if steady_from <= Instant::now() {
+                backoff.reset();
+            }
             while !picture.is_due(Instant::now()) {
                 tokio::select! {
                     event = docker::next(&engine, &mut events) => {

@@ -183,6 +183,11 @@ impl Swarm {
         self.tasks.iter().all(Task::is_settled) && self.services.iter().all(wanted)
     }
 
+    /// There is less than any swarm has that was seen with more: no service, or not even the manager's own node.
+    pub fn is_bare(&self) -> bool {
+        self.services.is_empty() || self.nodes.is_empty()
+    }
+
     pub fn is_updating(&self) -> bool {
         self.services.iter().any(|service| service.updating)
     }
