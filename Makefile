@@ -39,8 +39,8 @@ fmt: ## formats the sources
 image: ## the release binary as the image portolan:local
 	cargo build --release --bin portolan
 	rm -rf $(context)
-	mkdir -p $(context)/etc/ssl/certs
-	mkdir -m 700 $(context)/state
+	mkdir -p $(context)/etc/ssl/certs $(context)/state
+	mkdir -m 700 $(context)/state/portolan
 	cp $(built)/release/portolan $(context)/portolan
 	$(if $(ca_bundle),cp -L $(ca_bundle) $(context)/etc/ssl/certs/ca-certificates.crt)
 	DOCKER_BUILDKIT=1 $(builder) build --tag portolan:local --file Dockerfile --build-arg BIN=prebuilt $(context)

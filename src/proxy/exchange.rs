@@ -29,7 +29,8 @@ pub struct Exchange {
     started: Instant,
     time: Option<Timestamp>,
     method: Method,
-    uri: Uri,
+    /// Where it is logged.
+    uri: Option<Uri>,
     version: Version,
     host: Option<http::HeaderValue>,
     user_agent: Option<http::HeaderValue>,
@@ -65,7 +66,7 @@ impl Exchange {
             started: Instant::now(),
             time: logged.then(Timestamp::now),
             method: head.method.clone(),
-            uri: head.uri.clone(),
+            uri: logged.then(|| head.uri.clone()),
             version: head.version,
             host: keep(http::header::HOST),
             user_agent: keep(http::header::USER_AGENT),
@@ -117,14 +118,14 @@ impl Exchange {
             BodyError::Endpoint(_) => ErrorKind::EndpointReset,
         };
         self.reason = Some(kind.reason());
-        tracing::debug!(%error, uri = %self.uri, "an answer broke off");
+        tracing::debug!(%error, uri = self.uri.as_ref().map(tracing::field::display), "an answer broke off");
     }
 
     fn log(&self, duration: Duration) {
-        let (log, Some(time)) = (&self.connection.worker.log, self.time) else { return };
+        let (log, Some(time), Some(uri)) = (&self.connection.worker.log, self.time, &self.uri) else { return };
         let host_header = self.host.as_ref().and_then(|host| host.to_str().ok());
-        let host = self.uri.authority().map(|authority| authority.as_str()).or(host_header);
-        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        let host = uri.authority().map(|authority| authority.as_str()).or(host_header);
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let upstream = self.route.as_ref().and_then(|route| match &route.entry.action {
             RouteAction::Forward(backend) => backend.share(self.share),
             RouteAction::Deny(_) => None,

@@ -13,6 +13,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use crate::model::middleware::UrlScheme;
 use crate::model::vouching::{CERTIFICATE_HEADERS, starts};
@@ -192,12 +193,15 @@ pub fn vouches(name: &str) -> bool {
 /// Removes what ends at this hop: the named headers and whatever `Connection` lists.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
-        let listed: Vec<HeaderName> = headers
+        let listed: SmallVec<[HeaderName; 2]> = headers
             .get_all(CONNECTION)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
+            .map(str::trim)
+            // What most of them say names no header that would stay.
+            .filter(|name| !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close"))
+            .filter_map(|name| name.parse().ok())
             // What frames the message, names its target or tells a loop is nobody's to remove.
             .filter(|name| ![HOST, CONTENT_LENGTH, VIA].contains(name))
             .collect();
@@ -206,7 +210,11 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in &HOP_BY_HOP {
+    // One look at each name that is there, and hardly any is of such a length.
+    let ending =
+        |name: &&HeaderName| matches!(name.as_str().len(), 2 | 7 | 10 | 14 | 16..=19) && HOP_BY_HOP.contains(name);
+    let ending: SmallVec<[HeaderName; 2]> = headers.keys().filter(ending).cloned().collect();
+    for name in ending {
         headers.remove(name);
     }
 }
@@ -309,5 +317,14 @@ mod tests {
         let mut left: Vec<&str> = h.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["host", "trailer", "via", "x-kept"]);
+    }
+
+    #[test]
+    fn whatever_ends_at_a_hop_is_told_by_its_length_first() {
+        for name in HOP_BY_HOP {
+            let mut h = headers(&[(name.as_str(), "x"), ("accept", "kept"), ("user-agent", "kept")]);
+            strip_hop_by_hop(&mut h);
+            assert_eq!(h.len(), 2, "{name}");
+        }
     }
 }

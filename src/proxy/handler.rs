@@ -132,8 +132,12 @@ async fn serve(
     let destination = permit.choose(&head.headers, client);
     exchange.share = destination.share();
 
-    let authority = HeaderValue::from_str(target.authority)
-        .map_err(|_| ProxyError::new(ErrorKind::Malformed, "the host is not one"))?;
+    let authority = match head.headers.get(HOST) {
+        // As it came: nothing is copied.
+        Some(host) if host.as_bytes() == target.authority.as_bytes() => host.clone(),
+        _ => HeaderValue::from_str(target.authority)
+            .map_err(|_| ProxyError::new(ErrorKind::Malformed, "the host is not one"))?,
+    };
     let rewritten = match target.path {
         Cow::Owned(path) => Some(path),
         Cow::Borrowed(_) => None,

@@ -1,7 +1,7 @@
 //! The image that the Dockerfile makes, run with as few rights as it can do with, and with too few.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -83,6 +83,9 @@ impl Stage {
     /// It serves on 80 and 443, with a CA in its volume, and as the user and with the capabilities that are told.
     fn serves(&self, portolan: &Running, web: &Running, groups: &str, capabilities: u64) -> String {
         let address = portolan.address(&self.network.name);
+        let state = self.engine.docker(&["volume", "inspect", "--format", "{{.Mountpoint}}", &self.volume]);
+        let state = std::fs::metadata(state).unwrap();
+        assert_eq!((state.uid(), state.gid(), state.mode() & 0o7777), (65532, 65532, 0o700));
         eventually("it calls itself healthy", || match portolan.inspect("{{.State.Health.Status}}").as_str() {
             "healthy" => Ok(()),
             other => Err(format!("{other}: {}", portolan.logs())),

@@ -208,7 +208,8 @@ impl Engine {
             let context = self.dir.join("image");
             let certificates = context.join("etc/ssl/certs");
             std::fs::create_dir_all(&certificates).unwrap();
-            std::fs::DirBuilder::new().mode(0o700).create(context.join("state")).unwrap();
+            std::fs::create_dir(context.join("state")).unwrap();
+            std::fs::DirBuilder::new().mode(0o700).create(context.join("state/portolan")).unwrap();
             std::fs::copy("/etc/ssl/certs/ca-certificates.crt", certificates.join("ca-certificates.crt")).unwrap();
             std::fs::copy(PORTOLAN, context.join("portolan")).unwrap();
             let dockerfile = Path::new(env!("CARGO_MANIFEST_DIR")).join("Dockerfile");

@@ -150,7 +150,7 @@ impl Docker {
         tracing::info!(provider = "docker", endpoint = %endpoint, api = %engine.version, own_container = picture.own.as_deref(), "following the engine");
 
         // What is in force may also be from before: nothing falls to nothing by one list alone.
-        let mut was_bare = !out.in_force();
+        let mut doubt = Doubt { was_bare: !out.in_force(), since: None };
         let mut steady_from = None;
         loop {
             replaced(endpoint, socket)?;
@@ -170,27 +170,19 @@ impl Docker {
                     }
                 }
             };
-            // A sudden fall to nothing is believed when read twice.
-            let doubtful = listing.is_bare() && !was_bare;
-            was_bare = listing.is_bare();
-            if !doubtful {
+            if doubt.believes(listing.is_bare(), began) {
                 picture.take(listing, began);
                 picture.publish(&self.settings, out);
             }
             let steady_from = *steady_from.get_or_insert(began + STEADY);
-            let second_look = doubtful.then(|| Instant::now() + SECOND_LOOK);
-            let is_due = |picture: &Picture, now| match second_look {
-                Some(then) => then <= now,
-                None => picture.is_due(now),
-            };
-            while !is_due(&picture, Instant::now()) {
+            while !picture.is_due(Instant::now()) && doubt.second_look().is_none_or(|then| Instant::now() < then) {
                 let look = Instant::now() + LOOK;
                 tokio::select! {
                     event = next(&engine, &mut events) => {
                         picture.hear(&event?, Instant::now());
                         picture.publish(&self.settings, out);
                     }
-                    () = sleep_until(second_look.unwrap_or_else(|| picture.wake()).min(look)) => {}
+                    () = sleep_until(doubt.second_look().into_iter().fold(picture.wake().min(look), Instant::min)) => {}
                 }
                 let now = Instant::now();
                 replaced(endpoint, socket)?;
@@ -202,6 +194,31 @@ impl Docker {
                 }
             }
         }
+    }
+}
+
+/// A sudden fall to nothing is believed when it is read twice, with some time in between.
+struct Doubt {
+    was_bare: bool,
+    /// When the first list began that said nothing where there was something.
+    since: Option<Instant>,
+}
+
+impl Doubt {
+    fn believes(&mut self, is_bare: bool, began: Instant) -> bool {
+        if is_bare && !self.was_bare {
+            let since = *self.since.get_or_insert(began);
+            if began < since + SECOND_LOOK {
+                return false;
+            }
+        }
+        *self = Doubt { was_bare: is_bare, since: None };
+        true
+    }
+
+    /// When to read again at the latest; sooner where an event asks for it.
+    fn second_look(&self) -> Option<Instant> {
+        self.since.map(|since| since + SECOND_LOOK)
     }
 }
 
@@ -264,6 +281,23 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fall_to_nothing_is_believed_when_it_was_read_twice_with_time_in_between() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut doubt = Doubt { was_bare: false, since: None };
+        assert!(doubt.believes(false, at(0)) && doubt.second_look().is_none());
+        assert!(!doubt.believes(true, at(100)));
+        assert_eq!(doubt.second_look(), Some(at(600)));
+        assert!(!doubt.believes(true, at(140)), "a list that an event asked for is no second look yet");
+        assert!(doubt.believes(false, at(150)) && doubt.second_look().is_none(), "and it may show what is new");
+        assert!(!doubt.believes(true, at(200)));
+        assert!(doubt.believes(true, at(700)) && doubt.second_look().is_none());
+        assert!(doubt.believes(true, at(701)), "that is how it is now");
+        let mut fresh = Doubt { was_bare: true, since: None };
+        assert!(fresh.believes(true, at(0)), "there was nothing before");
+    }
 
     #[test]
     fn pauses_grow_to_ten_seconds_and_vary() {
