@@ -290,6 +290,7 @@ mod tests {
             endpoints: endpoints.iter().map(|address| Endpoint::new(address.parse().unwrap(), "shop-web-1")).collect(),
             names: Vec::new(),
             trusted: Default::default(),
+            shown: Default::default(),
             traffic: Default::default(),
             absent: endpoints.is_empty().then(|| Denial::new(Reason::NoNetwork, "no network is shared")),
         };

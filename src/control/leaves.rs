@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! handshake ─leaf(name)─▶ LeafStore ─issue_server─▶ InternalCa
+//! endpoint ─client(names)─▶ │  └────issue────────────▶ │
 //! control ─renew(now), once a minute─▶ │
 //!                                      └─report─▶ View (certificates)
 //! ```
 //!
-//! Which names may be asked for is the table's business: it asks for hosts of routes and for local addresses only, so
-//! the store needs no bound of its own. Nothing is kept on disk; a restart issues anew in a fraction of a millisecond.
+//! Which names may be asked for is the table's business: it asks for hosts of routes, for local addresses and for what
+//! services show to their endpoints only, so the store needs no bound of its own. Nothing is kept on disk; a restart issues
+//! anew in a fraction of a millisecond. What is for clients stands in the CA's log, so that it can be revoked.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
@@ -21,9 +24,10 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 
+use crate::model::service::ClientNames;
 use crate::table::tls::Issuer;
 
-use super::ca::{CaError, InternalCa, Issued, LeafName, later, two_thirds};
+use super::ca::{CaError, InternalCa, Issued, LeafName, LeafRequest, Purposes, San, later, two_thirds};
 
 /// Lifetimes without a handshake after which a leaf is forgotten.
 const FORGOTTEN_AFTER: u32 = 2;
@@ -32,7 +36,14 @@ const FORGOTTEN_AFTER: u32 = 2;
 pub struct LeafStore {
     ca: Arc<InternalCa>,
     ttl: Duration,
-    slots: RwLock<BTreeMap<LeafName, Arc<Slot>>>,
+    slots: RwLock<BTreeMap<Wanted, Arc<Slot>>>,
+}
+
+/// What a leaf is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Wanted {
+    Server(LeafName),
+    Client(ClientNames),
 }
 
 /// One name. Handshakes read `leaf` without waiting for anybody, except for the very first.
@@ -70,6 +81,10 @@ impl Issuer for LeafStore {
         LeafStore::leaf(self, name).map_err(|error| error.to_string())
     }
 
+    fn client(&self, names: &ClientNames) -> Result<Arc<CertifiedKey>, String> {
+        self.client_at(names, Timestamp::now()).map_err(|error| error.to_string())
+    }
+
     fn roots(&self) -> Vec<CertificateDer<'static>> {
         vec![self.ca.root_der().clone()]
     }
@@ -92,9 +107,18 @@ impl LeafStore {
     }
 
     pub fn leaf_at(&self, name: &LeafName, now: Timestamp) -> Result<Arc<CertifiedKey>, CaError> {
-        let slot = self.slot(name);
+        self.wanted_at(&Wanted::Server(name.clone()), now)
+    }
+
+    /// The same for what services show to their endpoints.
+    pub fn client_at(&self, names: &ClientNames, now: Timestamp) -> Result<Arc<CertifiedKey>, CaError> {
+        self.wanted_at(&Wanted::Client(names.clone()), now)
+    }
+
+    fn wanted_at(&self, wanted: &Wanted, now: Timestamp) -> Result<Arc<CertifiedKey>, CaError> {
+        let slot = self.slot(wanted);
         slot.used.fetch_max(now.as_second(), Ordering::Relaxed);
-        self.current(name, &slot, now)
+        self.current(wanted, &slot, now)
     }
 
     /// Renews what is due, so that a quiet host is never caught with an expired leaf, and forgets what nobody has asked
@@ -113,7 +137,7 @@ impl LeafStore {
 
     /// Sorted by name.
     pub fn report(&self) -> Vec<LeafReport> {
-        let leaf = |(name, slot): (LeafName, Arc<Slot>)| {
+        let leaf = |(name, slot): (Wanted, Arc<Slot>)| {
             let leaf = slot.leaf.load_full()?;
             Some(LeafReport {
                 name: name.to_string(),
@@ -126,7 +150,7 @@ impl LeafStore {
         self.held().into_iter().filter_map(leaf).collect()
     }
 
-    fn current(&self, name: &LeafName, slot: &Slot, now: Timestamp) -> Result<Arc<CertifiedKey>, CaError> {
+    fn current(&self, name: &Wanted, slot: &Slot, now: Timestamp) -> Result<Arc<CertifiedKey>, CaError> {
         let held = slot.leaf.load_full();
         let issuing = match held {
             Some(leaf) if leaf.is_fresh(now) => return Ok(leaf.key.clone()),
@@ -147,9 +171,12 @@ impl LeafStore {
         }
     }
 
-    fn issue(&self, name: &LeafName, now: Timestamp) -> Result<Leaf, CaError> {
-        let Issued { chain, key, not_before, not_after, serial } =
-            self.ca.issue_server_at(std::slice::from_ref(name), self.ttl, now)?;
+    fn issue(&self, wanted: &Wanted, now: Timestamp) -> Result<Leaf, CaError> {
+        let issued = match wanted {
+            Wanted::Server(name) => self.ca.issue_server_at(std::slice::from_ref(name), self.ttl, now),
+            Wanted::Client(names) => self.ca.issue(&request(names)?, self.ttl, now),
+        };
+        let Issued { chain, key, not_before, not_after, serial } = issued?;
         let key = any_supported_type(&key)
             .map_err(|error| CaError::Crypto { issuer: self.ca.name().into(), why: error.to_string() })?;
         Ok(Leaf {
@@ -161,7 +188,7 @@ impl LeafStore {
         })
     }
 
-    fn slot(&self, name: &LeafName) -> Arc<Slot> {
+    fn slot(&self, name: &Wanted) -> Arc<Slot> {
         if let Some(slot) = self.slots.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return slot.clone();
         }
@@ -169,7 +196,7 @@ impl LeafStore {
         slots.entry(name.clone()).or_default().clone()
     }
 
-    fn held(&self) -> Vec<(LeafName, Arc<Slot>)> {
+    fn held(&self) -> Vec<(Wanted, Arc<Slot>)> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         slots.iter().map(|(name, slot)| (name.clone(), slot.clone())).collect()
     }
@@ -181,6 +208,25 @@ impl LeafStore {
             now <= later(used, patience)
         };
         self.slots.write().unwrap_or_else(PoisonError::into_inner).retain(|_, slot| wanted(slot));
+    }
+}
+
+fn request(names: &ClientNames) -> Result<LeafRequest, CaError> {
+    let ClientNames { uri, dns } = names;
+    let uri = uri.as_deref().map(San::uri);
+    let names = uri.into_iter().chain(dns.as_deref().map(San::dns)).collect::<Result<Vec<San>, CaError>>()?;
+    Ok(LeafRequest { names, common_name: None, purposes: Purposes { client: true, server: false } })
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wanted::Server(name) => name.fmt(f),
+            Wanted::Client(ClientNames { uri, dns }) => {
+                let both: Vec<&str> = [uri, dns].into_iter().flatten().map(|name| &**name).collect();
+                write!(f, "client {}", both.join(", "))
+            }
+        }
     }
 }
 
@@ -312,7 +358,7 @@ mod tests {
     fn nobody_waits_while_a_leaf_that_still_holds_is_being_replaced() {
         let (_dir, store) = store();
         let first = store.leaf_at(&name("a.example"), now()).expect("issued");
-        let slot = store.slot(&name("a.example"));
+        let slot = store.slot(&Wanted::Server(name("a.example")));
         let _issuing = slot.issuing();
         let meanwhile = store.leaf_at(&name("a.example"), hours(20)).expect("the one in force");
         assert!(Arc::ptr_eq(&first, &meanwhile));
@@ -347,6 +393,27 @@ mod tests {
         assert!(store.leaf_at(&LeafName::Dns("not a name".into()), now()).is_err());
         assert_eq!(store.report(), []);
         store.renew(now()).expect("not asked for again");
+    }
+
+    #[test]
+    fn what_is_shown_to_endpoints_is_for_clients_on_record_and_renewed() {
+        let (_dir, store) = store();
+        let names = ClientNames { uri: Some("spiffe://corp/docker/shop/web".into()), dns: None };
+        let first = store.client_at(&names, now()).expect("issued");
+        first.keys_match().expect("one pair");
+        assert!(Arc::ptr_eq(&first, &store.client_at(&names, hours(15)).expect("kept")));
+        let (_, parsed) = x509_parser::parse_x509_certificate(&first.cert[0]).expect("a certificate");
+        let usage = parsed.extended_key_usage().expect("parsed").expect("there").value;
+        assert!(usage.client_auth && !usage.server_auth);
+        let report = &store.report()[0];
+        assert_eq!(report.name, "client spiffe://corp/docker/shop/web");
+        let log = std::fs::read_to_string(_dir.path().join("log")).expect("a log");
+        assert!(log.contains(&report.serial), "{log}");
+        store.renew(hours(17)).expect("swept");
+        let second = store.client_at(&names, hours(17)).expect("renewed");
+        assert!(first.cert[0] != second.cert[0]);
+        let wrong = ClientNames { uri: Some("no uri".into()), dns: None };
+        assert!(store.client_at(&wrong, now()).is_err());
     }
 
     #[test]

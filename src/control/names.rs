@@ -84,6 +84,7 @@ mod tests {
             endpoints: Vec::new(),
             names: vec![named("a", 3), named("b", 1)],
             trusted: Default::default(),
+            shown: Default::default(),
             traffic: Default::default(),
             absent: None,
         };

@@ -237,12 +237,33 @@ pub struct StickySpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamTlsSpec {
+    /// The name that is asked for (SNI), and that the certificate must be for where `sans` says nothing; absent means the
+    /// endpoint's own.
     pub server_name: Option<String>,
+    /// DNS names, addresses and URIs: the certificate must be for one of them.
+    pub sans: Option<Vec<String>>,
+    /// Bundles; with `issuer`, instead of the system's CAs.
     pub trust: Option<Vec<NameRef>>,
+    /// An internal CA that is trusted.
     pub issuer: Option<String>,
-    pub certificate: Option<NameRef>,
+    /// The certificate that Portolan shows to an endpoint that asks for one.
+    pub client: Option<ClientCertificateSpec>,
     /// Operator-only.
     pub insecure_skip_verify: Option<bool>,
+}
+
+/// One of `issuer` and `certificate` is given.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientCertificateSpec {
+    /// An internal CA, which issues and renews it.
+    pub issuer: Option<String>,
+    /// Of what the internal CA issues; absent means one of the service's own. Operator-only.
+    pub uri: Option<String>,
+    /// The same. Operator-only.
+    pub dns: Option<String>,
+    /// A name under `certificates`. Operator-only.
+    pub certificate: Option<NameRef>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

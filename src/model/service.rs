@@ -1,5 +1,6 @@
 //! A service: the endpoints that requests are balanced over.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -49,12 +50,53 @@ pub struct Endpoint {
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UpstreamTls {
     pub server_name: Option<Arc<str>>,
+    /// The certificate must be for one of these. Empty: for the server name.
+    pub sans: Vec<PeerName>,
     /// Bundles; with `issuer`, instead of the system's CAs.
     pub trust: Vec<NameRef>,
     /// An internal CA.
     pub issuer: Option<Name>,
+    /// What is shown to an endpoint that asks.
+    pub client: Option<ClientCertificate>,
     /// Nothing is checked: the operator's word alone.
     pub unverified: bool,
+}
+
+/// A name that an endpoint's certificate may have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerName {
+    /// A DNS name, or an address.
+    Host(Arc<str>),
+    /// Byte by byte.
+    Uri(Arc<str>),
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PeerName::Host(name) | PeerName::Uri(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Where a certificate of Portolan's own comes from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificate {
+    /// An internal CA.
+    Issued {
+        issuer: Name,
+        names: ClientNames,
+    },
+    Configured(NameRef),
+}
+
+/// What a certificate for clients is issued for. One of them at least.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClientNames {
+    pub uri: Option<Arc<str>>,
+    pub dns: Option<Arc<str>>,
 }
 
 impl UpstreamTls {

@@ -21,6 +21,7 @@ use crate::model::schema::Scheme;
 use crate::model::service::Timeouts;
 use crate::model::units::Span;
 
+use super::alert::refused;
 use super::body::RequestBody;
 use super::connect::Connected;
 use super::error::{ErrorKind, ProxyError};
@@ -242,7 +243,13 @@ async fn send(
         }
     };
     let kind = if slot.is_gone() { ErrorKind::EndpointGone } else { ErrorKind::EndpointReset };
-    let reset = ProxyError::new(kind, format!("{address}: {}", error.error()));
+    let shown = slot.endpoint.tls.as_ref().is_some_and(|tls| tls.with.shown.is_some());
+    let alerted = match &connection {
+        Connected::H1(exclusive) => &exclusive.trace.alerted,
+        Connected::H2(place) => place.connection().alerted(),
+    };
+    let reset = refused(alerted, shown, address)
+        .unwrap_or_else(|| ProxyError::new(kind, format!("{address}: {}", error.error())));
     if let Some(request) = error.take_message() {
         return Failure::unsent(reset, request);
     }

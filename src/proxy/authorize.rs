@@ -16,6 +16,7 @@ use jiff::Timestamp;
 
 use crate::table::backend::Chosen;
 use crate::table::identity::Identity;
+use crate::table::introduction::Introduction;
 use crate::table::peer::Peer;
 use crate::table::policy::{Admitted, Policy, Refusal, Unverified, Verdict};
 use crate::table::upstream::Affinity;
@@ -30,6 +31,8 @@ pub struct Permit<'r> {
     backend: &'r Backend,
     /// Who the client is, where a policy has verified it.
     identity: Option<Rc<Identity>>,
+    /// What the endpoint is told of it.
+    introduction: Option<Rc<Introduction>>,
 }
 
 /// The one upstream of a permit that the request goes to. `forward` cannot be called without one.
@@ -41,6 +44,10 @@ pub struct Destination<'r> {
 impl<'r> Permit<'r> {
     pub fn identity(&self) -> Option<&Rc<Identity>> {
         self.identity.as_ref()
+    }
+
+    pub fn introduction(&self) -> Option<&Rc<Introduction>> {
+        self.introduction.as_ref()
     }
 
     /// By the request's head as the client sent it.
@@ -69,7 +76,23 @@ pub fn authorize<'r>(route: &'r RouteEntry, tls: Option<&TlsFacts>) -> Result<Pe
     let backend = backend(route)?;
     let Agreed { identified, .. } = agreed(&route.policies, tls)?;
     let identity = tls.filter(|_| identified).and_then(|tls| tls.peer.identity().clone().ok());
-    Ok(Permit { backend, identity })
+    let introduction = introduction(&route.policies, tls)?;
+    Ok(Permit { backend, identity, introduction })
+}
+
+/// What all policies of a route have its endpoints told, where any of them says so.
+fn introduction(policies: &[Arc<Policy>], tls: Option<&TlsFacts>) -> Result<Option<Rc<Introduction>>, ProxyError> {
+    let mut all: Option<Rc<Introduction>> = None;
+    let nobody = Peer::default();
+    for policy in policies.iter().filter(|policy| !policy.rules.forward.is_empty()) {
+        let peer = tls.map_or(&nobody, |tls| &tls.peer);
+        let made = peer.introduction(policy, Timestamp::now()).map_err(|refusal| refused(policy, refusal))?;
+        all = match (all, made) {
+            (Some(before), Some(made)) => Some(before.join(made)),
+            (before, made) => before.or(made),
+        };
+    }
+    Ok(all)
 }
 
 /// Until when an exchange that is under way may go on under its route as it is now. Asked again at every swap and when

@@ -23,13 +23,16 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::model::schema::Scheme;
+use crate::model::service::PeerName;
 use crate::model::units::Span;
 use crate::table::LiveEndpoint;
+use crate::table::client_identity::Shown;
 use crate::table::endpoint::EndpointTls;
 
+use super::alert;
 use super::body::RequestBody;
 use super::error::{ErrorKind, ProxyError};
-use super::shared::{Place, Shared};
+use super::shared::{Heard, Place, Shared};
 use super::tunnel::Side;
 use super::wire::{Trace, Traced};
 
@@ -91,11 +94,18 @@ async fn open(endpoint: &LiveEndpoint, exclusive: bool) -> Result<Opened, Failed
     let _ = stream.set_nodelay(true);
     let opened = match (endpoint.scheme, &endpoint.tls) {
         (Scheme::Http, _) => h1(stream).await.map(Opened::H1),
-        (Scheme::H2c, _) => Shared::begin(stream, false).await.map(Opened::H2),
+        (Scheme::H2c, _) => Shared::begin(stream, false, &Rc::default()).await.map(Opened::H2),
         (Scheme::Https | Scheme::H2, Some(tls)) => {
             let stream = handshake(stream, tls, exclusive).await?;
             match stream.get_ref().1.alpn_protocol() {
-                Some(b"h2") => Shared::begin(stream, true).await.map(Opened::H2),
+                Some(b"h2") => {
+                    let heard = Rc::<Heard>::default();
+                    let shared = Shared::begin(stream, true, &heard).await;
+                    match heard.alerted.refusal(tls.with.shown.is_some()).filter(|_| shared.is_err()) {
+                        Some(why) => return Err(Failed(ErrorKind::EndpointTls, why)),
+                        None => shared.map(Opened::H2),
+                    }
+                }
                 _ if endpoint.scheme == Scheme::H2 => {
                     return Err(Failed(ErrorKind::EndpointTls, "it does not offer HTTP/2 by ALPN".into()));
                 }
@@ -117,6 +127,10 @@ pub(super) async fn handshake(
     exclusive: bool,
 ) -> Result<TlsStream<TcpStream>, Failed> {
     let EndpointTls { with, server_name } = tls;
+    if let Some(Err(why)) = with.shown.as_ref().map(Shown::now) {
+        let why = format!("there is no certificate to show to it: {why}");
+        return Err(Failed(ErrorKind::EndpointTls, why));
+    }
     let mut config = with.config.clone();
     if exclusive {
         Arc::make_mut(&mut config).alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -126,7 +140,7 @@ pub(super) async fn handshake(
         let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
         match cause {
             Some(rustls::Error::InvalidCertificate(why)) => {
-                Failed(ErrorKind::EndpointCertificate, reject(why, &server_name.to_str()))
+                Failed(ErrorKind::EndpointCertificate, reject(why, &server_name.to_str(), with.sans()))
             }
             Some(rustls::Error::NoCertificatesPresented) => {
                 Failed(ErrorKind::EndpointCertificate, "it shows no certificate".into())
@@ -134,15 +148,26 @@ pub(super) async fn handshake(
             Some(rustls::Error::InvalidMessage(_)) => {
                 Failed(ErrorKind::EndpointTls, "it does not answer in TLS; is its scheme http?".into())
             }
-            Some(cause) => Failed(ErrorKind::EndpointTls, format!("no TLS with it: {cause}")),
+            Some(cause) => {
+                let refusal = match cause {
+                    rustls::Error::AlertReceived(alert) => alert::refusal(*alert, with.shown.is_some()),
+                    _ => None,
+                };
+                let why = refusal.unwrap_or_else(|| format!("no TLS with it: {cause}"));
+                Failed(ErrorKind::EndpointTls, why)
+            }
             None => Failed(ErrorKind::EndpointTls, format!("it broke off the TLS handshake: {error}")),
         }
     })
 }
 
 /// Why a certificate is not taken, in the words of whoever has to mend it.
-fn reject(why: &CertificateError, name: &str) -> String {
+fn reject(why: &CertificateError, name: &str, sans: &[PeerName]) -> String {
     match why {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } if !sans.is_empty() => {
+            let sans: Vec<String> = sans.iter().map(ToString::to_string).collect();
+            format!("its certificate is for none of {}; see to tls.sans", sans.join(", "))
+        }
         CertificateError::NotValidForName => {
             format!("its certificate is not for {name}; set tls.server_name to a name that it is for")
         }

@@ -16,7 +16,8 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use crate::model::middleware::UrlScheme;
-use crate::model::vouching::{CERTIFICATE_HEADERS, starts};
+use crate::model::vouching::{CERTIFICATE_HEADERS, folds, starts};
+use crate::table::introduction::{Introduction, XFCC};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -44,7 +45,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 /// How many headers [`Vouched::apply`] adds, and the `Host` that goes with them.
 const ADDED: usize = 8;
 
-/// By what an inbound name starts, once `_` is read as `-`, it says who somebody is, besides what tells of certificates.
+/// By what an inbound name starts, in whatever spelling, it says who somebody is, besides what tells of certificates.
 const VOUCHING: [&str; 3] = ["forwarded", "x-real-ip", "x-forwarded"];
 
 /// What is the same for every request of a connection, made once.
@@ -95,12 +96,18 @@ impl Vouched {
         named.map_or(self.peer.ip(), |ip| ip.to_canonical())
     }
 
-    /// Replaces what the client claims by what is known; behind a trusted proxy, adds to it.
-    pub fn apply(&self, headers: &mut HeaderMap, authority: &HeaderValue) {
-        if !self.trusted {
-            strip_vouching(headers);
+    /// Replaces what the client claims by what is known; behind a trusted proxy, adds to it. Who is known by a certificate
+    /// is introduced to the endpoint where a policy says so.
+    pub fn apply(&self, headers: &mut HeaderMap, authority: &HeaderValue, introduction: Option<&Introduction>) {
+        match self.trusted {
+            false => strip(headers, vouches),
+            // It has looked after its own words, not after all that somebody could take for them.
+            true => strip(headers, |name| folds(name) && vouches(name)),
         }
         headers.reserve(ADDED);
+        if let Some(introduction) = introduction {
+            self.introduce(headers, introduction);
+        }
         let chained = chain(headers, &X_FORWARDED_FOR, &self.peer_text);
         headers.insert(X_FORWARDED_FOR, chained);
         let chained = chain(headers, &FORWARDED, &self.element(authority));
@@ -114,6 +121,29 @@ impl Vouched {
             headers.entry(name).or_insert_with(|| value.clone());
         }
         headers.insert(X_FORWARDED_SERVER, self.server.clone());
+    }
+
+    /// Whom Portolan has verified takes the place of whom a trusted proxy names, in every header: an endpoint that reads
+    /// two never reads two clients. But a list of all on the way, which XFCC is, grows by one.
+    fn introduce(&self, headers: &mut HeaderMap, introduction: &Introduction) {
+        if self.trusted && !introduction.verified {
+            return;
+        }
+        let before: Vec<HeaderValue> = headers.get_all(XFCC).iter().cloned().collect();
+        if self.trusted {
+            strip(headers, tells_of_certificates);
+        }
+        for (name, value) in &introduction.headers {
+            if *name == XFCC {
+                for element in &before {
+                    headers.append(XFCC, element.clone());
+                }
+                let chained = chain(headers, &XFCC, value);
+                headers.insert(XFCC, chained);
+            } else {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
     }
 
     /// Scheme and authority of the URL that the client asked for: those of the request, or of the one that a trusted proxy
@@ -173,9 +203,8 @@ fn chain(headers: &HeaderMap, name: &HeaderName, last: &HeaderValue) -> HeaderVa
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
-/// Removes every inbound header that vouches for somebody.
-fn strip_vouching(headers: &mut HeaderMap) {
-    let forged: Vec<HeaderName> = headers.keys().filter(|name| vouches(name.as_str())).cloned().collect();
+fn strip(headers: &mut HeaderMap, wanted: impl Fn(&str) -> bool) {
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| wanted(name.as_str())).cloned().collect();
     for name in forged {
         headers.remove(name);
     }
@@ -184,10 +213,14 @@ fn strip_vouching(headers: &mut HeaderMap) {
 /// Whether it says who somebody is, in any spelling.
 pub fn vouches(name: &str) -> bool {
     // Nearly every header is told apart by its first letter.
-    if !matches!(name.as_bytes().first(), Some(b'x' | b'f' | b'c' | b's')) {
+    if !matches!(name.as_bytes().first(), Some(b'x' | b'f' | b'c' | b's' | b'l')) {
         return false;
     }
-    VOUCHING.iter().chain(&CERTIFICATE_HEADERS).any(|prefix| starts(name, prefix))
+    VOUCHING.iter().any(|prefix| starts(name, prefix)) || tells_of_certificates(name)
+}
+
+fn tells_of_certificates(name: &str) -> bool {
+    CERTIFICATE_HEADERS.iter().any(|prefix| starts(name, prefix))
 }
 
 /// Removes what ends at this hop: the named headers and whatever `Connection` lists.
@@ -252,7 +285,7 @@ mod tests {
             ("ssl-client-verify", "SUCCESS"),
             ("X-Custom", "kept"),
         ]);
-        vouched("[::ffff:10.1.2.3]:999", &["192.168.0.0/16"]).apply(&mut h, &HOST_TEXT);
+        vouched("[::ffff:10.1.2.3]:999", &["192.168.0.0/16"]).apply(&mut h, &HOST_TEXT, None);
         assert!(h.values().all(|value| value != "6.6.6.6" && value != "x" && value != ":x:" && value != "SUCCESS"));
         assert_eq!(h["x-forwarded-for"], "10.1.2.3");
         assert_eq!(h["forwarded"], "for=10.1.2.3;host=\"a.example:8443\";proto=https");
@@ -271,7 +304,7 @@ mod tests {
     #[test]
     fn a_trusted_proxys_word_is_kept_and_added_to() {
         let mut h = headers(&[("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-Proto", "http"), ("X-Real-Ip", "6.6.6.6")]);
-        vouched("10.1.2.3:999", &["10.0.0.0/8"]).apply(&mut h, &HOST_TEXT);
+        vouched("10.1.2.3:999", &["10.0.0.0/8"]).apply(&mut h, &HOST_TEXT, None);
         assert_eq!(h["x-forwarded-for"], "6.6.6.6, 10.1.2.3");
         assert_eq!(h["x-forwarded-proto"], "http");
         assert_eq!(h["x-real-ip"], "6.6.6.6");
@@ -293,7 +326,7 @@ mod tests {
     #[test]
     fn an_ipv6_client_is_quoted_in_forwarded() {
         let mut h = HeaderMap::new();
-        vouched("[2001:db8::1]:5", &[]).apply(&mut h, &HOST_TEXT);
+        vouched("[2001:db8::1]:5", &[]).apply(&mut h, &HOST_TEXT, None);
         assert_eq!(h["forwarded"], "for=\"[2001:db8::1]\";host=\"a.example:8443\";proto=https");
     }
 

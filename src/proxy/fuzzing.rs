@@ -27,7 +27,7 @@ pub fn check(data: &[u8]) {
     let authority = normalised(&passed);
     strip_hop_by_hop(&mut passed.headers);
     hops::mark(&mut passed.headers, passed.version);
-    vouched(trusted).apply(&mut passed.headers, &authority);
+    vouched(trusted).apply(&mut passed.headers, &authority, None);
     fields::join_cookies(&mut passed.headers);
     framing::frame_request(&mut passed.headers, passed.version, ended);
     forwarded(&before.headers, &passed.headers, trusted, ended);

@@ -126,6 +126,7 @@ async fn serve(
     drop(generation);
     let client = || connection.vouched.client(&head.headers);
     exchange.identity = permit.identity().cloned();
+    let introduction = permit.introduction().cloned();
     if onward == Onward::Final {
         return Err(Answer::Received);
     }
@@ -146,7 +147,7 @@ async fn serve(
     let takes_trailers = trailers::are_taken(&head.headers);
     strip_hop_by_hop(&mut head.headers);
     hops::mark(&mut head.headers, head.version);
-    connection.vouched.apply(&mut head.headers, &authority);
+    connection.vouched.apply(&mut head.headers, &authority, introduction.as_deref());
     let path = rewritten.as_deref().unwrap_or(path_of(&original));
     let (scheme, asked) = connection.vouched.asked(&head.headers, &authority);
     let mut request_head = RequestHead {

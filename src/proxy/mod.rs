@@ -7,6 +7,7 @@
 mod accept;
 mod activity;
 mod admission;
+mod alert;
 mod attempt;
 mod authorize;
 mod bind;

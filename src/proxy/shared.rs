@@ -22,6 +22,7 @@ use hyper::client::conn::http2::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::alert::Alerted;
 use super::body::RequestBody;
 use super::connection::Local;
 
@@ -38,6 +39,7 @@ pub struct Shared {
     retired: Cell<bool>,
     /// Since when nobody uses it.
     idle: Cell<Instant>,
+    heard: Rc<Heard>,
 }
 
 /// One stream's place on a connection.
@@ -46,12 +48,11 @@ pub struct Place(Rc<Shared>);
 
 impl Shared {
     /// Over a socket, or TLS that has agreed on h2. `secure`: which scheme requests name. Ends with an error where the
-    /// endpoint does not answer as HTTP/2; bounding the time is the caller's.
-    pub async fn begin<S>(stream: S, secure: bool) -> Result<Rc<Shared>, String>
+    /// endpoint does not answer as HTTP/2; `heard` has what it says instead. Bounding the time is the caller's.
+    pub async fn begin<S>(stream: S, secure: bool, heard: &Rc<Heard>) -> Result<Rc<Shared>, String>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let heard = Rc::<Heard>::default();
         let stream = Listening { stream, heard: heard.clone() };
         let mut builder = http2::Builder::new(Local);
         // None before the endpoint has said how many.
@@ -77,6 +78,7 @@ impl Shared {
             extended_connect: Cell::new(false),
             retired: Cell::new(false),
             idle: Cell::new(Instant::now()),
+            heard: heard.clone(),
         });
         shared.note(&connection);
         let of = Rc::downgrade(&shared);
@@ -117,6 +119,11 @@ impl Shared {
     /// Since when nobody uses it; `None` while somebody does.
     pub fn idle_since(&self) -> Option<Instant> {
         (self.streams.get() == 0).then(|| self.idle.get())
+    }
+
+    /// What the endpoint said of our certificate.
+    pub fn alerted(&self) -> &Alerted {
+        &self.heard.alerted
     }
 
     /// Whether a tunnel may be asked for over it (RFC 8441 §3).
@@ -181,8 +188,17 @@ fn in_h2(mut request: Request<RequestBody>, secure: bool, trailers: bool) -> Req
 
 /// Tells who waits for the endpoint's first words that something came.
 #[derive(Default)]
-struct Heard {
+pub struct Heard {
     waker: Cell<Option<Waker>>,
+    pub alerted: Alerted,
+    /// A write has failed.
+    failed: Cell<bool>,
+}
+
+impl std::fmt::Debug for Heard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Heard").field("alerted", &self.alerted).finish_non_exhaustive()
+    }
 }
 
 struct Listening<S> {
@@ -193,6 +209,7 @@ struct Listening<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Listening<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.heard.alerted.note(&read);
         if read.is_ready()
             && let Some(waker) = self.heard.waker.take()
         {
@@ -202,9 +219,24 @@ impl<S: AsyncRead + Unpin> AsyncRead for Listening<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Listening<S> {
+impl<S: AsyncRead + Unpin> Listening<S> {
+    /// The endpoint's last words come before the error that says that it is gone: a reset follows them closely, and is
+    /// seen first by who writes.
+    fn after<T>(&mut self, written: Poll<std::io::Result<T>>, cx: &mut Context<'_>) -> Poll<std::io::Result<T>> {
+        let Listening { stream, heard } = self;
+        let failed = matches!(written, Poll::Ready(Err(_)));
+        if failed && !heard.alerted.last_words(stream, cx) && !heard.failed.replace(true) {
+            // Once: a connection that was reset can be read soon, and wakes whoever waits for that.
+            return Poll::Pending;
+        }
+        written
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Listening<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.after(written, cx)
     }
 
     fn poll_write_vectored(
@@ -212,7 +244,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Listening<S> {
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.after(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -220,7 +253,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Listening<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.after(flushed, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {

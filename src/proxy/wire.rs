@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::alert::Alerted;
 use super::body::RequestBody;
 
 /// What is known of a connection without asking it. Shared by the connection and whoever sends on it.
@@ -23,6 +24,8 @@ pub struct Trace {
     switching: Cell<bool>,
     keeping: Cell<bool>,
     head: RefCell<Vec<u8>>,
+    /// What the endpoint said of our certificate.
+    pub alerted: Alerted,
 }
 
 /// A longer head is not kept: it is not tried again once it was sent.
@@ -102,6 +105,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Traced<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.trace.alerted.note(&read);
         let new = buf.filled().len() - before;
         self.trace.received.set(self.trace.received.get() + new as u64);
         read

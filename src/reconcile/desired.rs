@@ -104,6 +104,8 @@ pub struct ServiceFacts {
     pub names: Vec<NamedEndpoint>,
     /// What the bundles are that its endpoints' certificates are checked against.
     pub trusted: BTreeMap<NameRef, ObjectId>,
+    /// What the certificates are that are shown to its endpoints.
+    pub shown: BTreeMap<NameRef, ObjectId>,
     pub traffic: Traffic,
     pub absent: Option<Denial>,
 }
@@ -155,6 +157,7 @@ pub(super) fn assemble(
         policies,
         bundles,
         mut trusted,
+        mut shown,
         revocations,
     } = resolved;
     let mut claims: BTreeMap<usize, Vec<Claim>> = BTreeMap::new();
@@ -180,7 +183,8 @@ pub(super) fn assemble(
             .map(|(id, service)| {
                 let Service { origin, endpoints, names, traffic, absent, .. } = service;
                 let trusted = trusted.remove(&id).unwrap_or_default();
-                (id, ServiceFacts { origin, endpoints, names, trusted, traffic, absent })
+                let shown = shown.remove(&id).unwrap_or_default();
+                (id, ServiceFacts { origin, endpoints, names, trusted, shown, traffic, absent })
             })
             .collect(),
         middlewares: middlewares

@@ -25,6 +25,7 @@ pub(super) struct Resolved {
     pub policies: BTreeMap<ObjectId, ResolvedPolicy>,
     pub bundles: BTreeMap<ObjectId, TrustBundle>,
     pub trusted: Trusted,
+    pub shown: Trusted,
     pub revocations: BTreeMap<ObjectId, Revocation>,
 }
 
@@ -48,7 +49,8 @@ impl ResolvedRoute {
 pub(super) fn resolve(gathered: Gathered, findings: &mut Vec<Diagnostic>) -> Resolved {
     let Gathered { listeners, routes, mut services, middlewares, certificates, policies, bundles, revocations } =
         gathered;
-    let trusted = trust::resolve(&mut services, &bundles, findings);
+    let trusted = trust::bundles(&mut services, &bundles, findings);
+    let shown = trust::certificates(&mut services, &certificates, findings);
     let policies: BTreeMap<ObjectId, ResolvedPolicy> = policies
         .into_iter()
         .map(|(id, policy)| (id, policy::resolve(policy, &bundles, &revocations, findings)))
@@ -62,6 +64,7 @@ pub(super) fn resolve(gathered: Gathered, findings: &mut Vec<Diagnostic>) -> Res
         policies,
         bundles,
         trusted,
+        shown,
         revocations,
     };
     outnamed(&resolved.middlewares, |m| &m.origin, findings);

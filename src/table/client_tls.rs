@@ -1,10 +1,10 @@
 //! TLS to endpoints: what their certificates are checked against, and the configuration that does.
 //!
 //! ```text
-//! UpstreamTls (scheme, server name) + Trust ─▶ ClientTlsKey ─▶ ClientTls, carried over from table to table
+//! UpstreamTls (scheme, names) + Trust + Shown ─▶ ClientTlsKey ─▶ ClientTls, carried over from table to table
 //! ```
-//! A configuration holds its sessions and tickets: who trusts other CAs, or expects another name, never resumes a session
-//! that was agreed under different terms. RFC 8446 §4.6.1, RFC 6125 §6.4 (names).
+//! A configuration holds its sessions and tickets: who trusts other CAs, expects another name, or is somebody else to the
+//! endpoint, never resumes a session that was agreed under different terms. RFC 8446 §4.6.1, RFC 6125 §6.4 (names).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,11 +12,17 @@ use std::sync::Arc;
 
 use ::aws_lc_rs::digest::{Context, SHA256};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::model::schema::Scheme;
+use crate::model::service::PeerName;
+
+use super::client_identity::{Shown, ShownKey};
+use super::identity::Identity;
 
 /// Certificates of CAs, of any number of sources, and what they are by content.
 #[derive(Clone)]
@@ -39,13 +45,28 @@ pub struct ClientTlsKey {
     /// `None` where nothing is verified.
     roots: Option<[u8; 32]>,
     server_name: Option<Arc<str>>,
+    sans: Vec<PeerName>,
+    /// Who Portolan is to the endpoint; `None` where it shows nothing.
+    shown: Option<ShownKey>,
     h2_only: bool,
+}
+
+/// What a connection to an endpoint is made by.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    pub scheme: Scheme,
+    pub server_name: Option<Arc<str>>,
+    /// The certificate must be for one of these; empty: for the server name.
+    pub sans: Vec<PeerName>,
+    pub trust: Trust,
+    pub shown: Option<Shown>,
 }
 
 /// TLS to an endpoint.
 pub struct ClientTls {
     pub key: ClientTlsKey,
     pub config: Arc<ClientConfig>,
+    pub shown: Option<Shown>,
 }
 
 impl Roots {
@@ -72,42 +93,67 @@ impl fmt::Debug for Roots {
     }
 }
 
-impl ClientTlsKey {
-    pub fn new(scheme: Scheme, server_name: Option<Arc<str>>, trust: &Trust) -> ClientTlsKey {
+impl Terms {
+    pub fn key(&self) -> ClientTlsKey {
+        let Terms { scheme, server_name, sans, trust, shown } = self;
         let roots = match trust {
             Trust::Roots(roots) => Some(roots.key),
             Trust::Unverified => None,
         };
-        ClientTlsKey { roots, server_name, h2_only: scheme == Scheme::H2 }
+        ClientTlsKey {
+            roots,
+            server_name: server_name.clone(),
+            sans: sans.clone(),
+            shown: shown.as_ref().map(Shown::key),
+            h2_only: *scheme == Scheme::H2,
+        }
     }
 }
 
 impl ClientTls {
     /// Fails where none of the roots is one.
-    pub fn new(key: ClientTlsKey, trust: &Trust) -> Result<ClientTls, String> {
+    pub fn new(terms: Terms) -> Result<ClientTls, String> {
+        let key = terms.key();
+        let Terms { scheme: _, server_name: _, sans, trust, shown } = terms;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
-        let mut config = match trust {
+        let builder = match trust {
             Trust::Roots(roots) => {
                 let mut store = RootCertStore::empty();
                 let (added, _) = store.add_parsable_certificates(roots.certificates.iter().cloned());
                 if added == 0 {
                     return Err("there is no CA to check the endpoint's certificate against".into());
                 }
-                builder.with_root_certificates(store).with_no_client_auth()
+                match sans.is_empty() {
+                    true => builder.with_root_certificates(store),
+                    false => {
+                        let named = Named { provider, roots: store, sans };
+                        builder.dangerous().with_custom_certificate_verifier(Arc::new(named))
+                    }
+                }
             }
-            Trust::Unverified => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
-                .with_no_client_auth(),
+            Trust::Unverified => builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider))),
         };
+        let mut config = match &shown {
+            None => builder.with_no_client_auth(),
+            Some(shown) => builder.with_client_cert_resolver(Arc::new(shown.clone())),
+        };
+        if shown.as_ref().is_some_and(Shown::is_renewed) {
+            // A resumed session would bring the certificate of its first handshake, which has ended some day.
+            config.resumption = Resumption::disabled();
+        }
         config.alpn_protocols = match key.h2_only {
             true => vec![b"h2".to_vec()],
             false => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         };
-        Ok(ClientTls { key, config: Arc::new(config) })
+        Ok(ClientTls { key, config: Arc::new(config), shown })
+    }
+
+    /// What a certificate is for instead of the server name, where it is said: one of these.
+    pub fn sans(&self) -> &[PeerName] {
+        &self.key.sans
     }
 
     /// The name that the certificate must be for: the configured one, else that of the endpoint, which is a name, a URL,
@@ -131,6 +177,71 @@ fn host(endpoint: &str) -> &str {
     match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
         None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    }
+}
+
+/// Takes a certificate of the roots' that is for one of the names, whatever name was asked for.
+#[derive(Debug)]
+struct Named {
+    provider: Arc<CryptoProvider>,
+    roots: RootCertStore,
+    sans: Vec<PeerName>,
+}
+
+impl Named {
+    fn is_for(&self, certificate: &CertificateDer<'_>, parsed: &ParsedCertificate<'_>) -> Result<(), rustls::Error> {
+        let uris = Identity::of(certificate).map(|identity| identity.uris).unwrap_or_default();
+        let named = |name: &PeerName| match name {
+            PeerName::Uri(uri) => uris.iter().any(|own| **own == **uri),
+            PeerName::Host(host) => {
+                ServerName::try_from(&**host).is_ok_and(|host| verify_server_name(parsed, &host).is_ok())
+            }
+        };
+        match self.sans.iter().any(named) {
+            true => Ok(()),
+            false => Err(CertificateError::NotValidForName.into()),
+        }
+    }
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let parsed = ParsedCertificate::try_from(certificate)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
+        self.is_for(certificate, &parsed)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -179,9 +290,12 @@ impl ServerCertVerifier for Unverified {
 mod tests {
     use super::*;
 
+    fn terms(scheme: Scheme, server_name: Option<&str>, trust: Trust) -> Terms {
+        Terms { scheme, server_name: server_name.map(Into::into), sans: Vec::new(), trust, shown: None }
+    }
+
     fn tls(scheme: Scheme, server_name: Option<&str>) -> ClientTls {
-        let trust = Trust::Unverified;
-        ClientTls::new(ClientTlsKey::new(scheme, server_name.map(Into::into), &trust), &trust).expect("made")
+        ClientTls::new(terms(scheme, server_name, Trust::Unverified)).expect("made")
     }
 
     #[test]
@@ -212,22 +326,69 @@ mod tests {
     fn terms_that_differ_have_keys_that_differ() {
         let root = |byte: u8| CertificateDer::from(vec![byte; 4]);
         let of = |certificates: &[u8]| Trust::Roots(Roots::new(certificates.iter().map(|byte| root(*byte))));
-        let key = |scheme, name: Option<&str>, trust: &Trust| ClientTlsKey::new(scheme, name.map(Into::into), trust);
-        let one = key(Scheme::Https, None, &of(&[1, 2]));
-        assert_eq!(one, key(Scheme::Https, None, &of(&[2, 1, 2])));
+        let key = |scheme, name: Option<&str>, trust: Trust| terms(scheme, name, trust).key();
+        let one = key(Scheme::Https, None, of(&[1, 2]));
+        assert_eq!(one, key(Scheme::Https, None, of(&[2, 1, 2])));
+        let plain = || terms(Scheme::Https, None, of(&[1, 2]));
+        let pair = |byte: u8| {
+            let key = rcgen::KeyPair::generate().expect("a key").serialize_der();
+            let key = rustls_pki_types::PrivateKeyDer::try_from(key).expect("a key");
+            let key = aws_lc_rs::sign::any_supported_type(&key).expect("a key");
+            Arc::new(rustls::sign::CertifiedKey::new(vec![root(byte)], key))
+        };
+        let shown = |byte| Terms { shown: Some(Shown::Configured(pair(byte))), ..plain() }.key();
+        assert_eq!(shown(7), shown(7), "by content");
+        assert_ne!(shown(7), shown(8));
         for other in [
-            key(Scheme::Https, None, &of(&[1])),
-            key(Scheme::Https, Some("a"), &of(&[1, 2])),
-            key(Scheme::H2, None, &of(&[1, 2])),
-            key(Scheme::Https, None, &Trust::Unverified),
+            key(Scheme::Https, None, of(&[1])),
+            key(Scheme::Https, Some("a"), of(&[1, 2])),
+            key(Scheme::H2, None, of(&[1, 2])),
+            key(Scheme::Https, None, Trust::Unverified),
+            Terms { sans: vec![PeerName::Host("a".into())], ..plain() }.key(),
+            shown(7),
         ] {
             assert_ne!(one, other);
         }
     }
 
     #[test]
+    fn one_of_the_names_is_in_the_certificate() {
+        use crate::table::testing::{Ca, Says};
+        let ca = Ca::root("r");
+        let says = Says {
+            dns: vec!["web.internal"],
+            uris: vec!["spiffe://td/web"],
+            ips: vec!["10.0.0.7"],
+            for_servers: true,
+            ..Says::default()
+        };
+        let chain = ca.client("admin.internal", &says);
+        let takes = |by: &Ca, sans: &[PeerName]| {
+            let mut roots = RootCertStore::empty();
+            roots.add(by.der.clone()).expect("a root");
+            let named = Named { provider: Arc::new(aws_lc_rs::default_provider()), roots, sans: sans.to_vec() };
+            let any = ServerName::try_from("anything.example").expect("a name");
+            let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_000));
+            named.verify_server_cert(&chain[0], &[], &any, &[], now).map(drop).map_err(|error| format!("{error:?}"))
+        };
+        let (host, uri) = (|name: &str| PeerName::Host(name.into()), |name: &str| PeerName::Uri(name.into()));
+        for fine in [vec![host("web.internal")], vec![host("10.0.0.7")], vec![host("a"), uri("spiffe://td/web")]] {
+            assert_eq!(takes(&ca, &fine), Ok(()), "{fine:?}");
+        }
+        for wrong in [
+            vec![host("admin.internal")],
+            vec![host("anything.example")],
+            vec![host("10.0.0.8")],
+            vec![uri("spiffe://td/web/x")],
+            vec![uri("web.internal")],
+        ] {
+            assert!(takes(&ca, &wrong).is_err_and(|why| why.contains("NotValidForName")), "{wrong:?}");
+        }
+        assert!(takes(&Ca::root("r"), &[host("web.internal")]).is_err(), "of another CA");
+    }
+
+    #[test]
     fn no_root_is_no_trust() {
-        let none = Trust::Roots(Roots::new([]));
-        assert!(ClientTls::new(ClientTlsKey::new(Scheme::Https, None, &none), &none).is_err());
+        assert!(ClientTls::new(terms(Scheme::Https, None, Trust::Roots(Roots::new([])))).is_err());
     }
 }

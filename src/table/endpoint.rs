@@ -161,7 +161,7 @@ impl Endpoints {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::client_tls::Trust;
+    use crate::table::client_tls::{Terms, Trust};
 
     fn endpoint(phase: Phase) -> Endpoint {
         Endpoint { phase, ..Endpoint::new(([127, 0, 0, 1], 80).into(), "web-1") }
@@ -190,8 +190,9 @@ mod tests {
     #[test]
     fn other_terms_are_another_endpoint() {
         let tls = |name: &str| {
-            let key = ClientTlsKey::new(Scheme::Https, Some(name.into()), &Trust::Unverified);
-            Arc::new(ClientTls::new(key, &Trust::Unverified).expect("made"))
+            let (server_name, trust) = (Some(name.into()), Trust::Unverified);
+            let terms = Terms { scheme: Scheme::Https, server_name, sans: Vec::new(), trust, shown: None };
+            Arc::new(ClientTls::new(terms).expect("made"))
         };
         let (none, mut all) = (Endpoints::default(), Endpoints::default());
         let secure = Endpoint { scheme: Scheme::Https, ..endpoint(Phase::Ready) };

@@ -14,14 +14,17 @@ mod balance;
 mod budget;
 pub mod certificate;
 pub mod client_auth;
+pub mod client_identity;
 pub mod client_tls;
 mod compile;
 pub mod content;
+mod dn;
 pub mod endpoint;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod host;
 pub mod identity;
+pub mod introduction;
 pub mod live;
 mod patch;
 mod path;

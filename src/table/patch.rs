@@ -101,6 +101,7 @@ mod tests {
                 endpoints: vec![endpoint(1), endpoint(2)],
                 names: Vec::new(),
                 trusted: Default::default(),
+                shown: Default::default(),
                 traffic: Traffic::default(),
                 absent: None,
             };

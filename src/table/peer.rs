@@ -11,7 +11,8 @@ use rustls_pki_types::CertificateDer;
 
 use super::content::ContentKey;
 use super::identity::Identity;
-use super::policy::{ClientTrust, Policy, Unverified, Verdict};
+use super::introduction::Introduction;
+use super::policy::{Admitted, ClientTrust, Policy, Refusal, Unverified, Verdict};
 
 /// Policies that a connection usually has to do with, and some that have changed meanwhile.
 const REMEMBERED: usize = 8;
@@ -25,6 +26,15 @@ pub struct Peer {
     verdicts: RefCell<Vec<(ContentKey, Verdict)>>,
     /// By what verified it, and until when.
     verified: RefCell<Vec<(ContentKey, Timestamp)>>,
+    introductions: RefCell<Vec<Introduced>>,
+}
+
+/// What endpoints are told under one policy, for as long as its verdict holds.
+#[derive(Debug)]
+struct Introduced {
+    policy: ContentKey,
+    until: Timestamp,
+    told: Option<Rc<Introduction>>,
 }
 
 impl Peer {
@@ -64,6 +74,35 @@ impl Peer {
         }
         verdicts.push((policy.key, verdict));
         verdict
+    }
+
+    /// What the policy has endpoints told of it, where there is anything to tell. Made once for each verdict.
+    pub fn introduction(&self, policy: &Policy, now: Timestamp) -> Result<Option<Rc<Introduction>>, Refusal> {
+        let forward = &policy.rules.forward;
+        if forward.is_empty() {
+            return Ok(None);
+        }
+        let Verdict { outcome, until } = self.verdict(policy, now);
+        let admitted = outcome?;
+        let mut introductions = self.introductions.borrow_mut();
+        if let Some(known) = introductions.iter().find(|known| (known.policy, known.until) == (policy.key, until)) {
+            return Ok(known.told.clone());
+        }
+        let told = match admitted {
+            Admitted::Anonymous => Introduction::nobody(forward),
+            Admitted::Identified => {
+                let path = policy.trust.path(&self.chain, now).map_err(Refusal::Unverified)?;
+                let broken = |_| Refusal::Unverified(Unverified::Broken);
+                Some(Introduction::of(forward, &path).map_err(broken)?)
+            }
+        };
+        let told = told.map(Rc::new);
+        introductions.retain(|known| known.policy != policy.key);
+        if introductions.len() >= REMEMBERED {
+            introductions.remove(0);
+        }
+        introductions.push(Introduced { policy: policy.key, until, told: told.clone() });
+        Ok(told)
     }
 
     pub(super) fn verified(&self, trust: &ClientTrust, now: Timestamp) -> Result<Timestamp, Unverified> {

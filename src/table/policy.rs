@@ -226,6 +226,26 @@ impl ClientTrust {
 
     /// The client's own certificate first. Returns until when it is verified.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Result<Timestamp, Unverified> {
+        self.walk(chain, now, |_| {})
+    }
+
+    /// What of a chain is verified: the client's own certificate, and those by which it leads to a root.
+    pub fn path(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: Timestamp,
+    ) -> Result<Vec<CertificateDer<'static>>, Unverified> {
+        let mut path = Vec::new();
+        self.walk(chain, now, |der| path.push(der.clone().into_owned()))?;
+        Ok(path)
+    }
+
+    fn walk(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: Timestamp,
+        mut on_path: impl FnMut(&CertificateDer<'_>),
+    ) -> Result<Timestamp, Unverified> {
         let Some((leaf, intermediates)) = chain.split_first() else { return Err(Unverified::Broken) };
         let leaf = EndEntityCert::try_from(leaf).map_err(|_| Unverified::Broken)?;
         let seconds = u64::try_from(now.as_second()).unwrap_or(0);
@@ -274,6 +294,7 @@ impl ClientTrust {
         let certificates = std::iter::once(&**path.end_entity()).chain(path.intermediate_certificates());
         for certificate in certificates {
             let der = certificate.der();
+            on_path(&der);
             until = until.min(not_after(&der)?);
             // The library counts whole seconds.
             if until < now {

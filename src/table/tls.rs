@@ -22,12 +22,16 @@ use rustls_pki_types::CertificateDer;
 use crate::model::certificate::LeafName;
 use crate::model::host::{HostPattern, parent};
 use crate::model::schema::TlsVersion;
+use crate::model::service::ClientNames;
 
 use super::client_auth::{Asking, ClientAuth, ClientAuthKey, Found};
 
 /// Makes certificates on demand. Implemented by control's stores; fast enough to be called in a handshake.
 pub trait Issuer: Send + Sync + fmt::Debug {
     fn leaf(&self, name: &LeafName) -> Result<Arc<CertifiedKey>, String>;
+
+    /// For Portolan itself, to show to endpoints.
+    fn client(&self, names: &ClientNames) -> Result<Arc<CertifiedKey>, String>;
 
     /// What its certificates lead to.
     fn roots(&self) -> Vec<CertificateDer<'static>>;

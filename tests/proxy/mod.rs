@@ -9,6 +9,7 @@ mod departures;
 mod engine_faults;
 mod expectations;
 mod files;
+mod forged;
 mod grpc;
 mod headers;
 mod health;
@@ -37,6 +38,7 @@ mod tls_scan;
 mod tunnels;
 mod upgrades;
 mod upstream;
+mod upstream_mtls;
 mod watch;
 
 /// Renamed into place, as the file provider wants it; `routes.json` in a directory of its own.

@@ -258,6 +258,11 @@ impl Told {
         self.0["name"].as_str().unwrap()
     }
 
+    /// The names in the certificate that the proxy has shown.
+    pub fn client(&self) -> &str {
+        self.0["client"].as_str().unwrap()
+    }
+
     pub fn target(&self) -> &str {
         self.0["target"].as_str().unwrap()
     }

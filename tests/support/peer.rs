@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,14 +13,16 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
+use x509_parser::extensions::GeneralName;
 
 use super::pki::Pair;
 
@@ -67,6 +70,26 @@ impl Speaks {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Speaks { tls: Some(Arc::new(config)), ..Speaks::default() }
+    }
+
+    /// The same, to clients alone that show a certificate of these CAs, and in this version of TLS.
+    pub fn mutual(pair: &Pair, alpn: &[&str], clients: &Path, version: &'static SupportedProtocolVersion) -> Speaks {
+        let chain = CertificateDer::pem_file_iter(&pair.cert_file).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(&pair.key_file).unwrap();
+        let mut roots = RootCertStore::empty();
+        for root in CertificateDer::pem_file_iter(clients).unwrap() {
+            roots.add(root.unwrap()).unwrap();
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
             .unwrap();
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
@@ -122,23 +145,37 @@ impl Peer {
 
 async fn serve(stream: tokio::net::TcpStream, speaks: Speaks, shared: Arc<Shared>) {
     match &speaks.tls {
-        None => speak(stream, true, &speaks, shared).await,
+        None => speak(stream, true, String::new(), &speaks, shared).await,
         Some(config) => {
             let Ok(stream) = TlsAcceptor::from(config.clone()).accept(stream).await else { return };
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            speak(stream, h2, &speaks, shared).await;
+            let client = stream.get_ref().1.peer_certificates().map_or(String::new(), |chain| names(&chain[0]));
+            speak(stream, h2, client, &speaks, shared).await;
         }
     }
 }
 
-async fn speak<S>(stream: S, h2: bool, speaks: &Speaks, shared: Arc<Shared>)
+/// The names in a certificate, as openssl writes them.
+fn names(certificate: &CertificateDer<'_>) -> String {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).unwrap();
+    let names = parsed.subject_alternative_name().unwrap();
+    let names = names.iter().flat_map(|names| &names.value.general_names).map(|name| match name {
+        GeneralName::URI(uri) => format!("URI:{uri}"),
+        GeneralName::DNSName(name) => format!("DNS:{name}"),
+        other => format!("{other:?}"),
+    });
+    names.collect::<Vec<String>>().join(" ")
+}
+
+async fn speak<S>(stream: S, h2: bool, client: String, speaks: &Speaks, shared: Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
     shared.open.lock().unwrap().resize(connection, (0, 0));
     let pause = speaks.pause;
-    let service = service_fn(move |request| answer(request, connection, pause, shared.clone()));
+    let client: Arc<str> = client.into();
+    let service = service_fn(move |request| answer(request, connection, client.clone(), pause, shared.clone()));
     let stream = TokioIo::new(stream);
     if h2 {
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
@@ -154,6 +191,7 @@ where
 async fn answer(
     request: Request<Incoming>,
     connection: usize,
+    client: Arc<str>,
     pause: Duration,
     shared: Arc<Shared>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -175,7 +213,7 @@ async fn answer(
         .collect();
     let told = json!({
         "name": format!("{:?}", head.version), "connection": connection, "method": head.method.as_str(),
-        "target": head.uri.to_string(), "headers": headers, "body_length": body.len(),
+        "target": head.uri.to_string(), "headers": headers, "body_length": body.len(), "client": &*client,
     });
     Ok(Response::new(Full::new(Bytes::from(told.to_string()))))
 }

@@ -97,6 +97,22 @@ impl Authority {
         pair
     }
 
+    /// A server's certificate that ended yesterday.
+    pub fn issue_until_yesterday(&self, name: &str, dns: &str) -> Pair {
+        let key = rcgen::KeyPair::from_pem(&std::fs::read_to_string(&self.ca_key).unwrap()).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_pem(&std::fs::read_to_string(&self.ca_file).unwrap(), key).unwrap();
+        let now = time::OffsetDateTime::now_utc();
+        let mut params = rcgen::CertificateParams::new([dns.to_string()]).unwrap();
+        params.not_before = now - time::Duration::days(3);
+        params.not_after = now - time::Duration::days(1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let file = |suffix: &str| self.dir.join(format!("{name}.{suffix}"));
+        let pair = Pair { cert_file: file("pem"), key_file: file("key") };
+        std::fs::write(&pair.cert_file, params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+        std::fs::write(&pair.key_file, key.serialize_pem()).unwrap();
+        pair
+    }
+
     /// A revocation list with this number, PEM: whose next update comes in so many seconds, and who stands on it.
     pub fn list(&self, number: u64, seconds: i64, revoked: &[&Pair]) -> String {
         let key = rcgen::KeyPair::from_pem(&std::fs::read_to_string(&self.ca_key).unwrap()).unwrap();

@@ -52,6 +52,7 @@ fn desired(services: &[Written<'_>]) -> Desired {
         endpoints: endpoints.iter().map(|n| endpoint(*n)).collect(),
         names: Vec::new(),
         trusted: Default::default(),
+        shown: Default::default(),
         traffic: Traffic { health: check.clone(), ..Traffic::default() },
         absent: None,
     };

@@ -16,6 +16,7 @@ mod route;
 mod service;
 mod traffic;
 mod trust;
+mod upstream_tls;
 
 use jiff::Timestamp;
 
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
     use crate::config::yaml;
     use crate::model::id::Provider;
-    use crate::model::service::Service;
+    use crate::model::service::{ClientCertificate, Service};
 
     fn lowered(provider: Provider, text: &str) -> Snapshot {
         let tree = yaml::parse(&"f.yaml".into(), text).expect("valid YAML");
@@ -323,7 +324,15 @@ mod tests {
                 .collect();
             (fields, snapshot.services[0].denied.is_some())
         };
-        for fine in ["", "server_name: a.example", "server_name: 10.0.0.1", "trust: [a, b@file], issuer: corp"] {
+        for fine in [
+            "",
+            "server_name: a.example",
+            "server_name: 10.0.0.1",
+            "trust: [a, b@file], issuer: corp",
+            "sans: [a.example, 10.0.0.1, 'fd00::1', 'spiffe://td/a', 'urn:a:b']",
+            "client: { certificate: c }",
+            "client: { issuer: corp, uri: 'spiffe://td/a', dns: a.example }",
+        ] {
             assert_eq!(of(Provider::File, fine), (vec![], false), "{fine}");
         }
         assert_eq!(of(Provider::File, "insecure_skip_verify: true"), (vec![], false));
@@ -331,7 +340,15 @@ mod tests {
             ("server_name: 'a b'", "Invalid tls.server_name"),
             ("trust: []", "Invalid tls.trust"),
             ("insecure_skip_verify: true, issuer: corp", "Invalid tls.insecure_skip_verify"),
-            ("certificate: c", "NotSupportedYet tls.certificate"),
+            ("sans: []", "Invalid tls.sans"),
+            ("sans: ['a b']", "Invalid tls.sans"),
+            ("sans: ['spiffe://td/*']", "Invalid tls.sans"),
+            ("insecure_skip_verify: true, sans: [a]", "Invalid tls.insecure_skip_verify"),
+            ("client: {}", "Invalid tls.client"),
+            ("client: { issuer: corp, certificate: c }", "Invalid tls.client"),
+            ("client: { certificate: c, uri: 'spiffe://td/a' }", "Invalid tls.client"),
+            ("client: { issuer: corp, uri: a }", "Invalid tls.client.uri"),
+            ("client: { issuer: corp, dns: 10.0.0.1 }", "Invalid tls.client.dns"),
         ] {
             assert_eq!(of(Provider::File, tls), (vec![said.to_string()], true), "{tls}");
         }
@@ -339,6 +356,34 @@ mod tests {
             let (said, denied) = of(Provider::Docker, &format!("insecure_skip_verify: {value}"));
             assert!(said.contains(&"OperatorOnly tls.insecure_skip_verify".to_string()) && denied, "{said:?}");
         }
+        for (client, field) in [
+            ("issuer: corp, uri: 'spiffe://td/admin'", "uri"),
+            ("issuer: corp, dns: admin", "dns"),
+            ("certificate: c", "certificate"),
+        ] {
+            let (said, denied) = of(Provider::Docker, &format!("client: {{ {client} }}"));
+            assert!(said.contains(&format!("OperatorOnly tls.client.{field}")) && denied, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_service_shows_a_certificate_in_its_own_name() {
+        let shown = |provider| {
+            let endpoints =
+                if provider == Provider::File { "endpoints: ['https://10.0.0.1']," } else { "scheme: https," };
+            let text = format!("services: {{ s: {{ {endpoints} tls: {{ client: {{ issuer: corp }} }} }} }}");
+            let tree = yaml::parse(&"f.yaml".into(), &text).expect("valid YAML");
+            let source = Source::new(provider, (provider == Provider::Docker).then(|| "shop".into()));
+            let author = Author { source, created: Timestamp::UNIX_EPOCH, replica: None };
+            let tree = tree.field("services").and_then(|services| services.field("s")).expect("a service");
+            let lowered = service("s", tree, &author, &mut Vec::new());
+            match lowered.tls.expect("tls").client.clone().expect("a client") {
+                ClientCertificate::Issued { names, .. } => names.uri.expect("a URI").to_string(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(shown(Provider::Docker), "spiffe://corp/docker/shop/s");
+        assert_eq!(shown(Provider::File), "spiffe://corp/file/s");
     }
 
     #[test]

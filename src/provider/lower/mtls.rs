@@ -54,8 +54,9 @@ pub(super) fn policy(name: &str, tree: &Tree, author: &Author, findings: &mut Ve
         let read = |(index, entry)| identity(&mut reading, &format!("allow.{index}"), entry);
         entries.into_iter().enumerate().map(read).collect()
     });
-    if forward.as_ref().is_some_and(|forward| !forward.is_empty()) {
-        reading.not_yet("forward");
+    if !verifies && forward.as_ref().is_some_and(|forward| !forward.is_empty()) {
+        let why = "only a verified certificate is told to endpoints: forward needs mode verify_if_given or require";
+        reading.invalid("forward", why);
     }
     let rules = ClientRules {
         mode,

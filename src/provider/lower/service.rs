@@ -3,17 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use rustls_pki_types::ServerName;
-
 use crate::config::tree::Tree;
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
-use crate::model::id::{Kind, Name};
-use crate::model::schema::{Scheme, ServiceSpec, UpstreamTlsSpec};
+use crate::model::id::Kind;
+use crate::model::schema::{Scheme, ServiceSpec};
 use crate::model::service::{Endpoint, NamedEndpoint, Service, UpstreamTls};
 
 use super::Author;
 use super::reading::{Reading, operator_only};
 use super::traffic::traffic;
+use super::upstream_tls::upstream_tls;
 
 const NOT_SECURE: &str = "\"tls\" is for endpoints that are spoken to over TLS: scheme https or h2";
 
@@ -73,43 +72,6 @@ pub fn service(name: &str, tree: &Tree, author: &Author, findings: &mut Vec<Diag
         id: reading.id,
     };
     Lowered { spec, tls, service }
-}
-
-fn upstream_tls(
-    reading: &mut Reading<'_, ServiceSpec>,
-    spec: &UpstreamTlsSpec,
-    tree: &Tree,
-    author: &Author,
-) -> UpstreamTls {
-    let UpstreamTlsSpec { server_name, trust, issuer, certificate, insecure_skip_verify } = spec;
-    if insecure_skip_verify.is_some() && !author.is_operator() {
-        let instead = "trust the endpoint's CA by a bundle instead";
-        let mut diagnostic = operator_only(&reading.id, tree, "tls", instead);
-        diagnostic.field = Some("tls.insecure_skip_verify".into());
-        reading.deny(diagnostic);
-    }
-    if certificate.is_some() {
-        reading.not_yet("tls.certificate");
-    }
-    if let Some(name) = server_name
-        && ServerName::try_from(name.as_str()).is_err()
-    {
-        reading.invalid("tls.server_name", format!("\"{name}\" is neither a DNS name nor an address"));
-    }
-    if trust.as_ref().is_some_and(Vec::is_empty) {
-        reading.invalid("tls.trust", "nobody is trusted; name a bundle, or leave it out for the system's CAs");
-    }
-    let unverified = *insecure_skip_verify == Some(true);
-    if unverified && (trust.is_some() || issuer.is_some()) {
-        let why = "nothing is verified with insecure_skip_verify; leave it or what is trusted out";
-        reading.invalid("tls.insecure_skip_verify", why);
-    }
-    UpstreamTls {
-        server_name: server_name.as_deref().map(Into::into),
-        trust: trust.clone().unwrap_or_default(),
-        issuer: issuer.as_deref().map(Name::normalised),
-        unverified,
-    }
 }
 
 /// Endpoints that the operator wrote as URLs.

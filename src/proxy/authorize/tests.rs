@@ -2,12 +2,16 @@
 //!
 //! The reference knows no certificate, no key and no index: it knows which client of the pool was issued by whom, and
 //! reads the mode table and the rules about hosts as they stand there. What the proxy does runs in full from the text of
-//! a file to the permit: lowering, reconcile, compile, the look-up, 421 and `authorize`.
+//! a file to the head that an endpoint would get: lowering, reconcile, compile, the look-up, 421, `authorize`, and the
+//! headers that say who somebody is. Those that come with a request are made up, in any spelling, and none arrives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use http::{HeaderMap, Method};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use ipnet::IpNet;
 use proptest::prelude::*;
 use proptest::sample::select;
 use rustls_pki_types::CertificateDer;
@@ -19,6 +23,7 @@ use crate::model::listener::Listener;
 use crate::model::schema::TlsVersion;
 use crate::model::{Ledger, Snapshot};
 use crate::provider::lower::{self, Author};
+use crate::proxy::forwarded::Vouched;
 use crate::proxy::misdirected;
 use crate::reconcile::{Inputs, reconcile};
 use crate::table::testing::{Ca, Says};
@@ -35,6 +40,25 @@ const ALLOW: [&str; 5] = [
     "{ uri: 'spiffe://td/ns/*/sa/web' }",
     "{ subject: { CN: admin } }",
 ];
+
+const FORWARD: &str = ", forward: [client_cert, client_cert_chain, xfcc, traefik_pem, traefik_info, nginx]";
+/// Names by which endpoints are told of certificates, and others begin.
+const TELLING: [&str; 12] = [
+    "client-cert",
+    "client-cert-chain",
+    "x-forwarded-client-cert",
+    "x-forwarded-tls-client-cert",
+    "x-forwarded-tls-client-cert-info",
+    "ssl-client-verify",
+    "ssl-client-cert",
+    "ssl-client-subject-dn",
+    "ssl-client-issuer-dn",
+    "x-ssl-client-cert",
+    "x-client-dn",
+    "cf-client-cert-sha256",
+];
+const SEPARATORS: [char; 4] = ['-', '_', '.', '~'];
+const MADE_UP: &str = "made-up";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
@@ -103,6 +127,8 @@ struct PolicyOf {
     revoked: bool,
     allow: usize,
     ask: bool,
+    /// Endpoints are told, in every way that there is.
+    forward: bool,
 }
 
 /// What stands in the files now.
@@ -118,12 +144,25 @@ struct World {
 #[derive(Debug, Clone)]
 enum Step {
     Connect { slot: usize, name: usize, client: Option<usize> },
-    Ask { slot: usize, host: usize, path: usize },
+    Ask { slot: usize, host: usize, path: usize, forged: Vec<Forged>, trusted: bool },
     Route { at: (usize, usize), policy: Option<usize> },
     Policy { number: usize, policy: PolicyOf },
     Break(bool),
     Revoke(u64),
     Reinstate(u64),
+}
+
+/// A header of a request: which of `TELLING`, with which of `SEPARATORS`, and whether in capitals.
+type Forged = (usize, usize, bool);
+
+/// Whom an endpoint is told of.
+#[derive(Debug, PartialEq, Eq)]
+enum About {
+    /// The route's policy says nothing.
+    Untold,
+    Nobody,
+    /// Of the pool.
+    Client(usize),
 }
 
 /// Mode, roots, list and `handshake` of each policy that wants a certificate, and whether all others are refused.
@@ -139,14 +178,16 @@ impl World {
         }
         text += "mtls_policies:\n";
         for (number, policy) in self.policies.iter().enumerate() {
-            let PolicyOf { mode, a, b, revoked, allow, ask } = policy;
+            let PolicyOf { mode, a, b, revoked, allow, ask, forward } = policy;
             let trust: Vec<&str> = [(*a, "a"), (*b, "b")].iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect();
             let allow = if *allow == 0 { String::new() } else { format!(", allow: [{}]", ALLOW[*allow]) };
             let revoked = if *revoked { ", revoked: [l]" } else { "" };
+            let forward = if *forward { FORWARD } else { "" };
             let handshake = if *ask { "ask" } else { "refuse" };
             let (mode, trust) = (MODES[*mode], trust.join(", "));
-            text +=
-                &format!("  p{number}: {{ mode: {mode}, trust: [{trust}], handshake: {handshake}{revoked}{allow} }}\n");
+            text += &format!(
+                "  p{number}: {{ mode: {mode}, trust: [{trust}], handshake: {handshake}{revoked}{allow}{forward} }}\n"
+            );
         }
         text + "trust_bundles: { a: { pem: a }, b: { pem: b } }\nrevocations: { l: { pem: l } }\n"
     }
@@ -190,16 +231,17 @@ impl World {
         (wants, refuses)
     }
 
-    /// `shown` is what the client has shown on this connection.
-    fn permits(&self, name: &str, shown: Option<usize>, host: &str, path: &str) -> bool {
+    /// `shown` is what the client has shown on this connection. Nothing where the request is refused, else whom the
+    /// endpoint is told of.
+    fn permits(&self, name: &str, shown: Option<usize>, host: &str, path: &str) -> Option<About> {
         if self.handshake(name) != self.handshake(host) {
-            return false;
+            return None;
         }
         let found = self.candidates(host).into_iter().find(|((_, at), _)| *at == 0 || path == "/p");
-        let Some((_, policy)) = found else { return false };
-        let Some(policy) = policy else { return true };
+        let (_, policy) = found?;
+        let Some(policy) = policy else { return Some(About::Untold) };
         if self.is_closed(policy) {
-            return false;
+            return None;
         }
         let verified = shown.map(|client| &KNOWN[client]).is_some_and(|client| {
             let trusted = (client.by == By::A && policy.a) || (client.by == By::B && policy.b);
@@ -207,12 +249,18 @@ impl World {
             trusted && !out && !client.expired
         });
         let allowed = policy.allow == 0 || shown.is_some_and(|client| KNOWN[client].named_by.contains(&policy.allow));
-        match MODES[policy.mode] {
+        let passes = match MODES[policy.mode] {
             "off" | "request" => true,
             "require_any" => shown.is_some(),
             "verify_if_given" => shown.is_none() || (verified && allowed),
             _ => verified && allowed,
-        }
+        };
+        let about = match shown {
+            _ if !policy.forward => About::Untold,
+            Some(client) if verified => About::Client(client),
+            _ => About::Nobody,
+        };
+        passes.then_some(about)
     }
 }
 
@@ -277,24 +325,82 @@ fn connect(table: &Table, name: &str, client: Option<usize>) -> (TlsFacts, Optio
     (facts, shown)
 }
 
-fn permitted(table: &Table, facts: &TlsFacts, host: &str, path: &str) -> bool {
+/// The head that an endpoint gets, where it gets any.
+fn arriving(
+    table: &Table,
+    facts: &TlsFacts,
+    (host, path): (&str, &str),
+    forged: &[Forged],
+    trusted: bool,
+) -> Option<HeaderMap> {
     let listener = https(table);
-    let (method, headers) = (Method::GET, HeaderMap::new());
-    let client = std::net::Ipv4Addr::LOCALHOST.into();
-    let Some(route) = listener.lookup(&RequestView::new(host, path, &method, host, &headers, None, client)) else {
-        return false;
+    let (method, mut headers) = (Method::GET, HeaderMap::new());
+    for (name, separator, capitals) in forged {
+        let name = TELLING[*name].replace('-', &SEPARATORS[*separator].to_string());
+        let name = if *capitals { name.to_ascii_uppercase() } else { name };
+        headers.append(name.parse::<HeaderName>().expect("a name"), HeaderValue::from_static(MADE_UP));
+    }
+    let client: std::net::SocketAddr = ([127, 0, 0, 1], 9).into();
+    let route = listener.lookup(&RequestView::new(host, path, &method, host, &headers, None, client.ip()))?;
+    misdirected::check(Some(facts), listener, host).ok()?;
+    let permit = authorize(table.route(route), Some(facts)).ok()?;
+    let nets: Vec<IpNet> = if trusted { vec!["127.0.0.0/8".parse().expect("a net")] } else { Vec::new() };
+    let vouched = Vouched::new(client, true, 443, &HeaderValue::from_static("edge"), &nets);
+    vouched.apply(&mut headers, &HeaderValue::from_static("a.x"), permit.introduction().map(|told| &**told));
+    Some(headers)
+}
+
+/// Whom the head tells of, to an endpoint that makes variables of names. What a trusted proxy says in its own spelling
+/// stands where Portolan knows nobody.
+fn read(headers: &HeaderMap, trusted: bool) -> Result<About, String> {
+    let mut told: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (name, value) in headers {
+        let variable = name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let value = value.to_str().expect("text");
+        match TELLING.contains(&variable.as_str()) {
+            true if value == MADE_UP && trusted && variable == name.as_str() => {}
+            true => told.entry(variable).or_default().push(value),
+            false => {}
+        }
+    }
+    let Some(verify) = told.get("ssl-client-verify") else {
+        return if told.is_empty() { Ok(About::Untold) } else { Err(format!("{told:?}")) };
     };
-    misdirected::check(Some(facts), listener, host).is_ok() && authorize(table.route(route), Some(facts)).is_ok()
+    if verify == &["NONE"] && told.len() == 1 {
+        return Ok(About::Nobody);
+    }
+    let encoded = told.get("client-cert").and_then(|values| values[0].strip_prefix(':')?.strip_suffix(':'));
+    let shown = encoded.and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
+    let client = POOL.chains.iter().position(|chain| *chain[0] == *shown).ok_or_else(|| format!("{told:?}"))?;
+    let hash = Identity::of(&POOL.chains[client][0]).expect("an identity").fingerprint;
+    let own = told.iter().all(|(name, values)| match (name.as_str(), values.as_slice()) {
+        // A list of all on the way: what a trusted proxy says stands before what is known.
+        ("x-forwarded-client-cert", [value]) => {
+            let before = value.rsplit_once(", Hash=").map_or("", |(before, _)| before);
+            let own = value.contains(&format!("Hash={hash};"));
+            own && (before.is_empty() || (trusted && before.split(", ").all(|one| one == MADE_UP)))
+        }
+        ("ssl-client-verify", [value]) => *value == "SUCCESS",
+        (_, [value]) => !value.contains(MADE_UP),
+        _ => false,
+    });
+    // The pool's clients have no certificates between theirs and the root's.
+    match own && told.len() == 8 && !told.contains_key("client-cert-chain") {
+        true => Ok(About::Client(client)),
+        false => Err(format!("{told:?}")),
+    }
 }
 
 fn policy_of() -> impl Strategy<Value = PolicyOf> {
     let mode = prop_oneof![2 => 0..5usize, 3 => Just(4), 1 => Just(3)];
     let allow = prop_oneof![1 => Just(0), 2 => 1..5usize];
-    (mode, prop::bool::weighted(0.8), prop::bool::weighted(0.3), any::<bool>(), allow, prop::bool::weighted(0.3))
-        .prop_map(|(mode, a, b, revoked, allow, ask)| {
+    let (rarely, mostly) = (prop::bool::weighted(0.3), prop::bool::weighted(0.8));
+    (mode, mostly, rarely, any::<bool>(), allow, rarely, any::<bool>()).prop_map(
+        |(mode, a, b, revoked, allow, ask, forward)| {
             let allow = if mode < 3 { 0 } else { allow };
-            PolicyOf { mode, a, b, revoked, allow, ask }
-        })
+            PolicyOf { mode, a, b, revoked, allow, ask, forward: forward && mode >= 3 }
+        },
+    )
 }
 
 fn routed() -> impl Strategy<Value = Option<usize>> {
@@ -315,9 +421,11 @@ fn world() -> impl Strategy<Value = World> {
 fn step() -> impl Strategy<Value = Step> {
     let client = prop_oneof![1 => Just(None), 5 => (0..KNOWN.len()).prop_map(Some)];
     let slot = || 0..4usize;
+    let forged = || proptest::collection::vec((0..TELLING.len(), 0..SEPARATORS.len(), any::<bool>()), 0..5);
     prop_oneof![
         6 => (slot(), 0..NAMES.len(), client).prop_map(|(slot, name, client)| Step::Connect { slot, name, client }),
-        50 => (slot(), 0..NAMES.len(), 0..2usize).prop_map(|(slot, host, path)| Step::Ask { slot, host, path }),
+        50 => (slot(), 0..NAMES.len(), 0..2usize, forged(), prop::bool::weighted(0.2))
+            .prop_map(|(slot, host, path, forged, trusted)| Step::Ask { slot, host, path, forged, trusted }),
         1 => ((0..3usize, 0..2usize), routed()).prop_map(|(at, policy)| Step::Route { at, policy }),
         1 => (0..4usize, policy_of()).prop_map(|(number, policy)| Step::Policy { number, policy }),
         2 => prop::bool::weighted(0.4).prop_map(Step::Break),
@@ -351,14 +459,20 @@ proptest! {
                     connections[slot] = (name, facts, shown);
                     continue;
                 }
-                Step::Ask { slot, host, path } => {
+                Step::Ask { slot, host, path, forged, trusted } => {
                     let (name, facts, shown) = &connections[slot];
                     let (host, path) = (NAMES[host], PATHS[path]);
+                    let expected = world.permits(NAMES[*name], *shown, host, path).map(|about| match about {
+                        // A trusted proxy may know.
+                        About::Nobody if trusted => Ok(About::Untold),
+                        about => Ok(about),
+                    });
+                    let arrived = arriving(&now, facts, (host, path), &forged, trusted);
                     prop_assert_eq!(
-                        permitted(&now, facts, host, path),
-                        world.permits(NAMES[*name], *shown, host, path),
-                        "{:?} over a connection for {} by client {:?}\n{}list: {:?}, broken: {}",
-                        (host, path), NAMES[*name], shown, world.text(), world.list, world.a_broken
+                        arrived.map(|headers| read(&headers, trusted)),
+                        expected,
+                        "{:?} over a connection for {} by client {:?}, trusted: {}\n{}list: {:?}, broken: {}",
+                        (host, path), NAMES[*name], shown, trusted, world.text(), world.list, world.a_broken
                     );
                     continue;
                 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use crate::model::diagnostic::{Denial, Reason};
 use crate::model::id::ObjectId;
 use crate::model::schema::Scheme;
-use crate::model::service::{Endpoint, Phase, Traffic, UpstreamTls};
+use crate::model::service::{ClientCertificate, Endpoint, Phase, Traffic, UpstreamTls};
 use crate::reconcile::{ServiceFacts, Share};
 use crate::table::backend::Backend;
-use crate::table::client_tls::{ClientTls, ClientTlsKey, Roots, Trust};
+use crate::table::client_identity::Shown;
+use crate::table::client_tls::{ClientTls, ClientTlsKey, Roots, Terms, Trust};
 use crate::table::upstream::{Parts, Upstream};
 
 use super::Build;
@@ -103,21 +104,48 @@ impl<'d> Build<'d> {
         }
         let default = UpstreamTls::default();
         let tls = endpoint.tls.as_deref().unwrap_or(&default);
-        let trust = self.trust(facts, tls)?;
-        let key = ClientTlsKey::new(endpoint.scheme, tls.server_name.clone(), &trust);
+        let terms = Terms {
+            scheme: endpoint.scheme,
+            server_name: tls.server_name.clone(),
+            sans: tls.sans.clone(),
+            trust: self.trust(facts, tls)?,
+            shown: self.shown(facts, tls)?,
+        };
+        let key = terms.key();
         if let Some(known) = self.client_tls.get(&key) {
             return Ok(Some(known.clone()));
         }
         let made = match self.previous.client_tls.get(&key) {
             Some(before) => before.clone(),
-            None => Arc::new(ClientTls::new(key.clone(), &trust)?),
+            None => Arc::new(ClientTls::new(terms)?),
         };
         self.client_tls.insert(key, made.clone());
         Ok(Some(made))
     }
 
+    /// What is shown to the endpoint, had by now: no worker has to wait for the first of an issuer's.
+    fn shown(&self, facts: &ServiceFacts, tls: &UpstreamTls) -> Result<Option<Shown>, String> {
+        let shown = match &tls.client {
+            None => return Ok(None),
+            Some(ClientCertificate::Issued { issuer: name, names }) => {
+                let issuer =
+                    self.materials.issuers.get(name).ok_or_else(|| format!("there is no issuer \"{name}\""))?;
+                Shown::Issued { issuer: issuer.clone(), names: names.clone() }
+            }
+            Some(ClientCertificate::Configured(reference)) => {
+                let id =
+                    facts.shown.get(reference).ok_or_else(|| format!("there is no certificate \"{reference}\""))?;
+                let loaded = self.materials.certificates.get(id);
+                let loaded = loaded.ok_or_else(|| format!("the certificate \"{reference}\" cannot be used"))?;
+                Shown::Configured(loaded.key.clone())
+            }
+        };
+        shown.now().map_err(|why| format!("there is no certificate to show to its endpoints: {why}"))?;
+        Ok(Some(shown))
+    }
+
     fn trust(&self, facts: &ServiceFacts, tls: &UpstreamTls) -> Result<Trust, String> {
-        let UpstreamTls { server_name: _, trust, issuer, unverified } = tls;
+        let UpstreamTls { server_name: _, sans: _, trust, issuer, client: _, unverified } = tls;
         if *unverified {
             return Ok(Trust::Unverified);
         }

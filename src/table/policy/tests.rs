@@ -1,7 +1,12 @@
 use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use crate::model::id::{Kind, Provider, Source};
 use crate::model::mtls::{DnsMatch, EmailMatch, IdentityMatch, UriMatch};
+use crate::model::schema::ForwardIdentity;
 use crate::table::testing::{Ca, Says, at};
 
 use super::*;
@@ -274,4 +279,32 @@ fn equal_content_is_an_equal_key_whatever_it_is_called() {
     let narrower = with(ClientAuthMode::Require, &[&a, &b], vec![], allow);
     assert_ne!(plain.key, narrower.key);
     assert_eq!(plain.handshake_key, narrower.handshake_key);
+}
+
+/// What a client adds to its chain is not told of, and not by whom it says to be signed.
+#[test]
+fn endpoints_are_told_of_the_verified_path_alone() {
+    let (ca, other) = (Ca::root("ca"), Ca::root("other"));
+    let (one, stray) = (ca.intermediate("one"), other.intermediate("stray"));
+    let two = one.intermediate("two");
+    let chain = two.client("web", &Says::default());
+    let wanted = [&chain[0], &two.der, &one.der].map(|der| STANDARD.encode(der)).join(",");
+    // In an order of its own, with somebody's certificate and a root between.
+    let shown = vec![chain[0].clone(), stray.der, one.der.clone(), ca.der.clone(), other.der.clone(), two.der.clone()];
+    let peer = Peer::new(shown);
+    let told = |mode, forward: Vec<ForwardIdentity>| {
+        let policy = with(mode, &[&ca], vec![], |rules| rules.forward.clone_from(&forward));
+        let told = peer.introduction(&policy, at(1_000)).expect("admitted");
+        let again = peer.introduction(&policy, at(1_001)).expect("admitted");
+        assert_eq!(told.as_ref().map(Rc::as_ptr), again.as_ref().map(Rc::as_ptr), "made once");
+        told
+    };
+    let one = told(ClientAuthMode::Require, vec![ForwardIdentity::TraefikPem]).expect("told");
+    assert_eq!(one.headers[0].1, wanted);
+    assert!(told(ClientAuthMode::Require, Vec::new()).is_none());
+    let nobody = Peer::default();
+    let policy = |mode| with(mode, &[&ca], vec![], |rules| rules.forward = vec![ForwardIdentity::Nginx]);
+    let said = nobody.introduction(&policy(ClientAuthMode::VerifyIfGiven), at(1_000)).expect("admitted");
+    assert!(said.is_some_and(|said| !said.verified));
+    assert_eq!(nobody.introduction(&policy(ClientAuthMode::Require), at(1_000)), Err(Refusal::NoCertificate));
 }

@@ -2,6 +2,7 @@
 
 mod changes;
 mod crossing;
+mod forward;
 mod modes;
 pub mod record;
 mod under_way;
