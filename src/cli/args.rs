@@ -158,8 +158,13 @@ pub struct CaArgs {
 pub enum CaCommand {
     /// Prints its root certificate, PEM
     Root,
-    /// Installs its root on this machine (not built yet)
-    Trust,
+    /// Installs its root in the store of CAs of this machine, so that curl and its like accept what it signed
+    #[command(after_help = TRUST_HELP, after_long_help = TRUST_HELP)]
+    Trust {
+        /// Takes it out again
+        #[arg(long)]
+        uninstall: bool,
+    },
     /// A client or server certificate, with a fresh key
     #[command(after_help = ISSUE_HELP, after_long_help = ISSUE_HELP)]
     Issue(IssueArgs),
@@ -170,9 +175,29 @@ pub enum CaCommand {
         #[arg(value_name = "SERIAL|FINGERPRINT|FILE")]
         certificate: String,
     },
-    /// Replaces its intermediate (not built yet)
-    Rotate,
+    /// Replaces its root; a running proxy follows within a second
+    #[command(after_help = ROTATE_HELP, after_long_help = ROTATE_HELP)]
+    Rotate {
+        /// How long the old root is trusted beside the new one; 0s refuses every older root at once
+        #[arg(long, value_name = "TIME", default_value = "7d")]
+        overlap: crate::model::units::Span,
+    },
 }
+
+const TRUST_HELP: &str = "\
+It needs root, and one of the stores of Debian, Ubuntu, Alpine, Fedora or their relatives; elsewhere it says how to do it by
+hand. Firefox and Chromium have stores of their own, of each user: there, import what `portolan ca root` prints.
+  sudo portolan ca trust --config /etc/portolan/portolan.yaml     as for run: the settings say where the CA is
+  sudo portolan ca trust --uninstall
+Of a Portolan in a container, on the machine itself:
+  docker compose exec -T portolan /portolan ca root | sudo tee /usr/local/share/ca-certificates/portolan.crt
+  sudo update-ca-certificates";
+
+const ROTATE_HELP: &str = "\
+The old root signs the new one. Until the overlap ends, clients that know the old root alone verify what the new one signs,
+policies trust certificates of both, and every client should be given the new one (`ca root`, `ca trust`). Then the old
+root is refused, and with it whatever certificate was issued under it and has not ended by itself: the command names them.
+After a theft of the CA's keys: portolan ca rotate --overlap 0s";
 
 const ISSUE_HELP: &str = "\
 Written are cert.pem (certificate and intermediate), key.pem (0600), root.pem and, with --pkcs12, cert.p12 (0600); what is
@@ -211,9 +236,9 @@ pub struct IssueArgs {
     /// The directory to write to; - prints certificates and key (or the PKCS#12 file) instead
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// How long it is valid, at most as long as the intermediate that signs it
-    #[arg(long, value_name = "TIME", default_value = "24h")]
-    pub ttl: crate::model::units::Span,
+    /// How long it is valid, at most as long as the intermediate that signs it; otherwise the issuer's ttl, a day by default
+    #[arg(long, value_name = "TIME")]
+    pub ttl: Option<crate::model::units::Span>,
     /// Also as a PKCS#12 file, for browsers and key stores
     #[arg(long, requires = "password_file")]
     pub pkcs12: bool,
@@ -264,10 +289,12 @@ mod tests {
             "problems --output table",
             "ca root --issuer corp",
             "ca --issuer corp trust",
+            "ca trust --uninstall",
             "ca issue --dns a.example --uri spiffe://a/b --out . --ttl 1h --pkcs12 --password-file p",
             "ca issue --ip ::1 --email a@b.example --cn a --client --server --out -",
             "ca revoke 01ab",
             "ca rotate",
+            "ca rotate --issuer corp --overlap 24h",
             "crds",
             "schema",
             "schema dynamic",

@@ -4,6 +4,7 @@
 
 mod balancing;
 mod ca;
+mod ca_life;
 mod clients;
 mod departures;
 mod engine_faults;
@@ -35,6 +36,7 @@ mod state;
 mod swap;
 mod tls;
 mod tls_scan;
+mod trust;
 mod tunnels;
 mod upgrades;
 mod upstream;

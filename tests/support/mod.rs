@@ -28,6 +28,7 @@ pub mod portolan;
 pub mod recorder;
 pub mod socket_proxy;
 pub mod swarm;
+pub mod system;
 pub mod tls;
 pub mod wait;
 pub mod websocket;
