@@ -52,7 +52,12 @@ impl Swarm {
     pub fn alone() -> Option<Swarm> {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(Swarm { engine: Engine::swarm()?, _alone: alone })
+        let engine = Engine::swarm()?;
+        // The test before may have failed while it was down.
+        if !run(&mut engine.client_command(&["version"])).status.success() {
+            engine.up();
+        }
+        Some(Swarm { engine, _alone: alone })
     }
 
     /// An overlay network that containers outside of services may be on too.
