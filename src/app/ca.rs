@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::cli::args::IssueArgs;
 use crate::config::Settings;
-use crate::control::ca::{self, InternalCa, Issued, LeafRequest, Purposes, San, pem_text};
+use crate::control::ca::{self, CaError, InternalCa, Issued, LeafRequest, Purposes, San, pem_text};
 use crate::control::durable;
 use crate::control::state::StateDir;
 use crate::model::Name;
@@ -40,6 +40,18 @@ impl Place {
             }
         };
         Ok(Place { name: name.into(), dir: StateDir::view(&settings.state_dir).issuer_dir(name) })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The CA that is there. Whoever trusts one that was made for the purpose trusts nobody's.
+    pub fn open_existing(&self) -> anyhow::Result<InternalCa> {
+        if !self.dir.is_dir() {
+            return Err(CaError::NoCa { issuer: self.name.clone(), path: self.dir.clone() }.into());
+        }
+        Ok(InternalCa::open(&self.dir, &self.name)?)
     }
 
     /// Makes the CA where there is none yet.

@@ -12,6 +12,7 @@ mod dialer;
 mod open_files;
 mod providers;
 mod reload;
+pub mod trust;
 pub mod user;
 
 use std::collections::BTreeMap;

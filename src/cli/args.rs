@@ -158,8 +158,13 @@ pub struct CaArgs {
 pub enum CaCommand {
     /// Prints its root certificate, PEM
     Root,
-    /// Installs its root on this machine (not built yet)
-    Trust,
+    /// Installs its root in the store of CAs of this machine, so that curl and its like accept what it signed
+    #[command(after_help = TRUST_HELP, after_long_help = TRUST_HELP)]
+    Trust {
+        /// Takes it out again
+        #[arg(long)]
+        uninstall: bool,
+    },
     /// A client or server certificate, with a fresh key
     #[command(after_help = ISSUE_HELP, after_long_help = ISSUE_HELP)]
     Issue(IssueArgs),
@@ -173,6 +178,15 @@ pub enum CaCommand {
     /// Replaces its intermediate (not built yet)
     Rotate,
 }
+
+const TRUST_HELP: &str = "\
+It needs root, and one of the stores of Debian, Ubuntu, Alpine, Fedora or their relatives; elsewhere it says how to do it by
+hand. Firefox and Chromium have stores of their own, of each user: there, import what `portolan ca root` prints.
+  sudo portolan ca trust --config /etc/portolan/portolan.yaml     as for run: the settings say where the CA is
+  sudo portolan ca trust --uninstall
+Of a Portolan in a container, on the machine itself:
+  docker compose exec -T portolan /portolan ca root | sudo tee /usr/local/share/ca-certificates/portolan.crt
+  sudo update-ca-certificates";
 
 const ISSUE_HELP: &str = "\
 Written are cert.pem (certificate and intermediate), key.pem (0600), root.pem and, with --pkcs12, cert.p12 (0600); what is
@@ -264,6 +278,7 @@ mod tests {
             "problems --output table",
             "ca root --issuer corp",
             "ca --issuer corp trust",
+            "ca trust --uninstall",
             "ca issue --dns a.example --uri spiffe://a/b --out . --ttl 1h --pkcs12 --password-file p",
             "ca issue --ip ::1 --email a@b.example --cn a --client --server --out -",
             "ca revoke 01ab",

@@ -94,7 +94,8 @@ fn ca(CaArgs { issuer, config, command }: CaArgs) -> anyhow::Result<ExitCode> {
     };
     match command {
         CaCommand::Root => app::ca::root(&place()?),
-        CaCommand::Trust => Ok(not_built("portolan ca trust")),
+        CaCommand::Trust { uninstall: false } => app::trust::install(&place()?),
+        CaCommand::Trust { uninstall: true } => app::trust::uninstall(&place()?),
         CaCommand::Issue(args) => app::ca::issue(&place()?, &args),
         CaCommand::Revoke { certificate } => app::ca::revoke(&place()?, &certificate),
         CaCommand::Rotate => Ok(not_built("portolan ca rotate")),

@@ -26,6 +26,7 @@ pub mod port;
 pub mod portolan;
 pub mod recorder;
 pub mod socket_proxy;
+pub mod system;
 pub mod tls;
 pub mod wait;
 pub mod websocket;
