@@ -13,11 +13,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::settings::{DockerSettings, FileSettings, ProviderSettings};
+use crate::config::settings::{DockerSettings, FileSettings, ProviderSettings, SwarmSettings};
 use crate::control::last_good::LastGood;
 use crate::model::Provider;
 use crate::provider::docker::Docker;
 use crate::provider::file::File;
+use crate::provider::swarm::Swarm;
 use crate::provider::{self, Board, SnapshotSink};
 
 pub struct Providers {
@@ -38,11 +39,12 @@ struct Running {
 #[derive(Debug, Clone, PartialEq)]
 enum Wanted {
     Docker { settings: DockerSettings, auto: bool },
+    Swarm { settings: SwarmSettings, auto: bool },
     File(FileSettings),
 }
 
 /// Those that are built.
-const BUILT: [Provider; 2] = [Provider::Docker, Provider::File];
+const BUILT: [Provider; 3] = [Provider::Swarm, Provider::Docker, Provider::File];
 
 impl Providers {
     /// None runs yet. All of them end with `stop`.
@@ -94,6 +96,11 @@ impl Providers {
                 tracing::info!(%provider, endpoint = docker.endpoint, when, "on");
                 provider::supervise(Docker::new(docker, auto), settings, kept, board, until)
             }
+            Wanted::Swarm { settings: swarm, auto } => {
+                let when = if auto { "while the engine there is a manager" } else { "always" };
+                tracing::info!(%provider, endpoints = swarm.endpoints.join(","), when, "on");
+                provider::supervise(Swarm::new(swarm, auto), settings, kept, board, until)
+            }
             Wanted::File(file) => {
                 tracing::info!(%provider, path = %file.path.display(), "on");
                 provider::supervise(File::new(file), settings, kept, board, until)
@@ -111,11 +118,19 @@ impl Providers {
 
 impl Wanted {
     fn of(provider: Provider, settings: &ProviderSettings) -> Option<Wanted> {
-        let ProviderSettings { docker, swarm: _, kubernetes: _, file, api: _, off } = settings;
+        let ProviderSettings { docker, swarm, kubernetes: _, file, api: _, off } = settings;
         match provider {
             Provider::Docker if docker.is_none() && off.contains(&provider) => None,
             Provider::Docker => {
                 Some(Wanted::Docker { settings: docker.clone().unwrap_or_default(), auto: docker.is_none() })
+            }
+            // Whoever wants no containers watched has said so of the socket.
+            Provider::Swarm if swarm.is_none() && [provider, Provider::Docker].iter().any(|it| off.contains(it)) => {
+                None
+            }
+            Provider::Swarm => {
+                let settings = swarm.clone().unwrap_or_else(|| beside(docker.as_ref()));
+                Some(Wanted::Swarm { settings, auto: swarm.is_none() })
             }
             Provider::File => file.clone().map(Wanted::File),
             _ => None,
@@ -127,16 +142,26 @@ impl Wanted {
     fn is_there(&self) -> bool {
         match self {
             Wanted::Docker { settings, auto: true } => Docker::new(settings.clone(), true).has_socket(),
-            Wanted::Docker { auto: false, .. } | Wanted::File(_) => true,
+            Wanted::Swarm { settings, auto: true } => Swarm::new(settings.clone(), true).has_socket(),
+            Wanted::Docker { auto: false, .. } | Wanted::Swarm { auto: false, .. } | Wanted::File(_) => true,
         }
     }
 
     fn settings(&self) -> Arc<str> {
         match self {
             Wanted::Docker { settings, auto: _ } => text(settings),
+            Wanted::Swarm { settings, auto: _ } => text(settings),
             Wanted::File(settings) => text(settings),
         }
     }
+}
+
+/// A swarm that nobody wrote anything about is looked for where containers are.
+fn beside(docker: Option<&DockerSettings>) -> SwarmSettings {
+    let Some(DockerSettings { endpoint, network, expose, default_host, dialects: _, tls }) = docker.cloned() else {
+        return SwarmSettings::default();
+    };
+    SwarmSettings { endpoints: vec![endpoint], network, expose, default_host, tls }
 }
 
 fn text(settings: &impl Serialize) -> Arc<str> {

@@ -3,7 +3,7 @@
 use super::layer::subject;
 use super::listener;
 use super::read::{self, Fault, What};
-use super::settings::{Dialect, DockerSettings, Settings};
+use super::settings::{Dialect, DockerSettings, EngineTlsSettings, Settings, SwarmSettings};
 use super::tree::Tree;
 use crate::model::{Diagnostic, Kind, Listener, Name, Origin, Reason};
 
@@ -117,11 +117,7 @@ fn absent(what: &str, wanted: &str, known: &[&str]) -> String {
 
 fn providers(review: &mut Review<'_>) {
     let providers = &review.settings.providers;
-    for (name, given) in [
-        ("swarm", providers.swarm.is_some()),
-        ("kubernetes", providers.kubernetes.is_some()),
-        ("api", providers.api.is_some()),
-    ] {
+    for (name, given) in [("kubernetes", providers.kubernetes.is_some()), ("api", providers.api.is_some())] {
         if given {
             review.pass_over(
                 Kind::Provider,
@@ -134,31 +130,15 @@ fn providers(review: &mut Review<'_>) {
     if let Some(docker) = &providers.docker {
         self::docker(review, docker);
     }
+    if let Some(swarm) = &providers.swarm {
+        self::swarm(review, swarm);
+    }
 }
 
 fn docker(review: &mut Review<'_>, docker: &DockerSettings) {
     let DockerSettings { endpoint, network: _, expose: _, default_host: _, dialects, tls } = docker;
+    engines(review, ["docker", "endpoint"], std::slice::from_ref(endpoint), tls.as_ref());
     let path = |field| ["providers", "docker", field];
-    let over_tcp = endpoint.strip_prefix("tcp://").is_some_and(|authority| {
-        authority.parse::<http::uri::Authority>().is_ok_and(|authority| authority.port_u16().is_some())
-    });
-    if !over_tcp && endpoint.strip_prefix("unix://").is_none_or(str::is_empty) {
-        let why = format!(
-            "\"{endpoint}\" is no engine; write it like unix:///var/run/docker.sock or tcp://engine.example:2376"
-        );
-        review.refuse(&path("endpoint"), why);
-    }
-    if let Some(tls) = tls {
-        for (field, file) in [("ca_file", &tls.ca_file), ("cert_file", &tls.cert_file), ("key_file", &tls.key_file)] {
-            if file.as_os_str().is_empty() {
-                let why = format!("\"{field}\" is missing; an engine over TLS takes ca_file, cert_file and key_file");
-                review.refuse(&["providers", "docker", "tls", field], why);
-            }
-        }
-        if !over_tcp {
-            review.refuse(&path("tls"), "TLS is for a tcp:// endpoint; this one is a socket on this machine");
-        }
-    }
     for dialect in dialects.iter().filter(|dialect| **dialect != Dialect::Portolan) {
         let detail = match dialect {
             Dialect::Traefik => "labels in Traefik's dialect are not read yet",
@@ -166,5 +146,46 @@ fn docker(review: &mut Review<'_>, docker: &DockerSettings) {
             Dialect::Portolan => continue,
         };
         review.pass_over(Kind::Provider, "docker", &path("dialects"), detail);
+    }
+}
+
+fn swarm(review: &mut Review<'_>, swarm: &SwarmSettings) {
+    let SwarmSettings { endpoints, network: _, expose: _, default_host: _, tls } = swarm;
+    if endpoints.is_empty() {
+        let why = "the list is empty; name a manager, like unix:///var/run/docker.sock";
+        review.refuse(&["providers", "swarm", "endpoints"], why);
+    }
+    engines(review, ["swarm", "endpoints"], endpoints, tls.as_ref());
+}
+
+fn engines(
+    review: &mut Review<'_>,
+    [provider, field]: [&str; 2],
+    endpoints: &[String],
+    tls: Option<&EngineTlsSettings>,
+) {
+    let over_tcp = |endpoint: &String| {
+        endpoint.strip_prefix("tcp://").is_some_and(|authority| {
+            authority.parse::<http::uri::Authority>().is_ok_and(|authority| authority.port_u16().is_some())
+        })
+    };
+    for endpoint in endpoints {
+        if !over_tcp(endpoint) && endpoint.strip_prefix("unix://").is_none_or(str::is_empty) {
+            let why = format!(
+                "\"{endpoint}\" is no engine; write it like unix:///var/run/docker.sock or tcp://engine.example:2376"
+            );
+            review.refuse(&["providers", provider, field], why);
+        }
+    }
+    let Some(tls) = tls else { return };
+    for (name, file) in [("ca_file", &tls.ca_file), ("cert_file", &tls.cert_file), ("key_file", &tls.key_file)] {
+        if file.as_os_str().is_empty() {
+            let why = format!("\"{name}\" is missing; an engine over TLS takes ca_file, cert_file and key_file");
+            review.refuse(&["providers", provider, "tls", name], why);
+        }
+    }
+    if !endpoints.iter().any(over_tcp) {
+        let why = "TLS is for a tcp:// endpoint; this one is a socket on this machine";
+        review.refuse(&["providers", provider, "tls"], why);
     }
 }

@@ -266,7 +266,11 @@ providers:
     expose: labelled
     default_host: "{service}.{project}.localhost"
     dialects: [portolan]
-  swarm: { endpoints: ["unix:///var/run/docker.sock"] }
+  swarm:
+    endpoints: ["unix:///var/run/docker.sock"]
+    network: null
+    expose: labelled
+    default_host: "{service}.{project}.localhost"
   kubernetes:
     namespaces: []
     ingress_class: portolan
@@ -365,7 +369,7 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
         assert_eq!(objects.entries().iter().map(|e| e.key.as_str()).collect::<Vec<_>>(), ["routes", "certificates"]);
         assert!(file.is_some());
         let passed: Vec<&str> = findings.iter().filter_map(|finding| finding.field.as_deref()).collect();
-        assert_eq!(passed, ["providers.swarm", "providers.kubernetes", "providers.api"]);
+        assert_eq!(passed, ["providers.kubernetes", "providers.api"]);
         assert!(findings.iter().all(|finding| finding.reason == Reason::NotSupportedYet));
     }
 

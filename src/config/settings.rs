@@ -221,17 +221,24 @@ pub struct EngineTlsSettings {
     pub key_file: PathBuf,
 }
 
-/// Not built yet, passed over with a diagnostic.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SwarmSettings {
     /// Several managers: the first that answers.
     pub endpoints: Vec<String>,
+    /// The network to reach tasks by, where a service's labels name none.
+    pub network: Option<String>,
+    pub expose: Expose,
+    /// `{service}` and `{project}`, the stack, are filled in.
+    pub default_host: String,
+    /// For `tcp://` endpoints.
+    pub tls: Option<EngineTlsSettings>,
 }
 
 impl Default for SwarmSettings {
     fn default() -> Self {
-        SwarmSettings { endpoints: vec!["unix:///var/run/docker.sock".into()] }
+        let DockerSettings { endpoint, network, expose, default_host, dialects: _, tls } = DockerSettings::default();
+        SwarmSettings { endpoints: vec![endpoint], network, expose, default_host, tls }
     }
 }
 

@@ -30,6 +30,14 @@ pub enum Origin {
     Container {
         name: Arc<str>,
     },
+    ServiceLabel {
+        service: Arc<str>,
+        key: Arc<str>,
+    },
+    /// A Swarm service as a whole.
+    Service {
+        name: Arc<str>,
+    },
     Env {
         variable: Arc<str>,
     },
@@ -41,7 +49,7 @@ pub enum Origin {
 impl Origin {
     /// Labels, flags and environment variables carry every value as text: lists are comma-separated and maps JSON.
     pub fn is_text(&self) -> bool {
-        matches!(self, Origin::Label { .. } | Origin::Env { .. } | Origin::Flag { .. })
+        matches!(self, Origin::Label { .. } | Origin::ServiceLabel { .. } | Origin::Env { .. } | Origin::Flag { .. })
     }
 }
 
@@ -53,6 +61,8 @@ impl fmt::Display for Origin {
             Origin::File { path, line, column } => write!(f, "{path}:{line}:{column}"),
             Origin::Label { container, key } => write!(f, "container {container}, label {key}"),
             Origin::Container { name } => write!(f, "container {name}"),
+            Origin::ServiceLabel { service, key } => write!(f, "service {service}, label {key}"),
+            Origin::Service { name } => write!(f, "service {name}"),
             Origin::Env { variable } => write!(f, "environment variable {variable}"),
             Origin::Flag { flag } => write!(f, "flag --{flag}"),
         }

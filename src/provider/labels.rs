@@ -1,4 +1,4 @@
-//! A container's labels as the document that a file would hold.
+//! The labels of a container or of a Swarm service as the document that a file would hold.
 //!
 //! ```text
 //! portolan.host, portolan.routes.admin.host, … ──read──▶ Tree { routes: { web: {…}, admin: {…} }, … } + Flaws
@@ -20,10 +20,49 @@ use super::lower::{SECTIONS, section_kind};
 
 pub const PREFIX: &str = "portolan.";
 
-/// What the labels of one container say.
+/// Who wears labels, by the name that the engine has for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wearer<'w> {
+    Container(&'w str),
+    /// A Swarm service, by its `deploy.labels`.
+    Service(&'w str),
+}
+
+impl<'w> Wearer<'w> {
+    pub fn name(self) -> &'w str {
+        match self {
+            Wearer::Container(name) | Wearer::Service(name) => name,
+        }
+    }
+
+    /// For messages.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Wearer::Container(_) => "container",
+            Wearer::Service(_) => "service",
+        }
+    }
+
+    /// All of it, where no one label is to blame.
+    pub fn origin(self) -> Origin {
+        match self {
+            Wearer::Container(name) => Origin::Container { name: name.into() },
+            Wearer::Service(name) => Origin::Service { name: name.into() },
+        }
+    }
+
+    pub fn label(self, key: &str) -> Origin {
+        match self {
+            Wearer::Container(name) => Origin::Label { container: name.into(), key: key.into() },
+            Wearer::Service(name) => Origin::ServiceLabel { service: name.into(), key: key.into() },
+        }
+    }
+}
+
+/// What the labels of one wearer say.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Labelled {
-    /// `portolan.enable: "false"` hides the container.
+    /// `portolan.enable: "false"` hides the wearer.
     pub enable: bool,
     /// Whether there is any route, tcp_route or service label.
     pub has_any: bool,
@@ -46,22 +85,22 @@ pub struct Flaw {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Closes {
     Object(Kind, Name),
-    /// The key belongs to no one object: it may have been meant for any of the container's routes.
+    /// The key belongs to no one object: it may have been meant for any of the wearer's routes.
     EveryRoute,
     Nothing,
 }
 
-/// Reads the labels of a container whose short forms are named `short`.
-pub fn read(container: &str, short: &Name, labels: &BTreeMap<String, String>) -> Labelled {
-    let document = Tree::map(Origin::Container { name: container.into() });
+/// Reads the labels of a wearer whose short forms are named `short`.
+pub fn read(wearer: Wearer<'_>, short: &Name, labels: &BTreeMap<String, String>) -> Labelled {
+    let document = Tree::map(wearer.origin());
     let mut labelled = Labelled { enable: true, has_any: false, document, flaws: Vec::new() };
     let mut strays = Vec::new();
     for (key, value) in labels {
         let Some(field) = key.strip_prefix(PREFIX) else { continue };
-        let origin = Origin::Label { container: container.into(), key: key.as_str().into() };
+        let origin = wearer.label(key);
         let segments: Vec<&str> = field.split('.').collect();
         if segments.len() == 1 && snake_case(field) == "enable" {
-            labelled.switch(field, value, origin);
+            labelled.switch(wearer, field, value, origin);
             continue;
         }
         match place(&segments, short) {
@@ -133,7 +172,7 @@ impl Labelled {
         self.document.field(section(kind))
     }
 
-    fn switch(&mut self, field: &str, value: &str, origin: Origin) {
+    fn switch(&mut self, wearer: Wearer<'_>, field: &str, value: &str, origin: Origin) {
         match value.trim().to_ascii_lowercase().as_str() {
             "false" | "off" => self.enable = false,
             "true" | "on" => {}
@@ -142,7 +181,7 @@ impl Labelled {
                 field: field.into(),
                 closes: Closes::Nothing,
                 reason: Reason::Invalid,
-                detail: format!("\"{value}\" is neither true nor false; the container is not hidden"),
+                detail: format!("\"{value}\" is neither true nor false; the {} is not hidden", wearer.noun()),
             }),
         }
     }
@@ -157,7 +196,7 @@ impl Labelled {
         }
         let other = before.map_or(&self.document, |before| before).origin.clone();
         let other = match other {
-            Origin::Label { key, .. } => key.to_string(),
+            Origin::Label { key, .. } | Origin::ServiceLabel { key, .. } => key.to_string(),
             other => other.to_string(),
         };
         self.flaws.push(Flaw {
@@ -216,7 +255,7 @@ mod tests {
 
     fn labelled(pairs: &[(&str, &str)]) -> Labelled {
         let labels = pairs.iter().map(|(key, value)| ((*key).to_string(), (*value).to_string())).collect();
-        read("shop-web-1", &Name::normalised("web"), &labels)
+        read(Wearer::Container("shop-web-1"), &Name::normalised("web"), &labels)
     }
 
     /// A document without its origins.

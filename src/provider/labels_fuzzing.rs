@@ -9,7 +9,7 @@ use crate::model::diagnostic::Origin;
 use crate::model::id::{Kind, Name, Provider, Source};
 use crate::model::snapshot::Snapshot;
 
-use super::labels::{PREFIX, read};
+use super::labels::{PREFIX, Wearer, read};
 use super::lower::{self, Author};
 
 /// A label a line: `key=value`. A line that starts with `!` lacks the prefix.
@@ -22,13 +22,13 @@ pub fn check(data: &[u8]) {
         labels.insert(key, value.to_string());
     }
     let short = Name::normalised("web");
-    let read_once = read("c", &short, &labels);
+    let read_once = read(Wearer::Container("c"), &short, &labels);
     let own: BTreeMap<String, String> = labels
         .iter()
         .filter(|(key, _)| key.starts_with(PREFIX))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
-    assert_eq!(read("c", &short, &own), read_once, "other people's labels say nothing");
+    assert_eq!(read(Wearer::Container("c"), &short, &own), read_once, "other people's labels say nothing");
 
     let mut words = Vec::new();
     gather(&read_once.document, &mut words);

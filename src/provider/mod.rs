@@ -13,6 +13,8 @@ pub(crate) mod labels_fuzzing;
 pub mod lower;
 pub mod rule;
 pub mod settings;
+pub mod speaker;
+pub mod swarm;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

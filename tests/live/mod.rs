@@ -22,5 +22,8 @@ mod names;
 mod restart;
 mod socket_proxy;
 mod states;
+mod swarm;
+mod swarm_load;
+mod swarm_load_nodes;
 mod swarm_task_labels;
 mod tcp_tls;

@@ -91,8 +91,25 @@ impl Contained {
         self.get_until(url, |answer| answer.status == 200 && answer.whoami("Name") == Some(name))
     }
 
+    /// The answer of the container with this host name.
+    pub fn get_from_host(&self, url: &str, hostname: &str) -> Answer {
+        self.get_until(url, |answer| answer.status == 200 && answer.whoami("Hostname") == Some(hostname))
+    }
+
     pub fn problems(&self) -> Vec<Value> {
-        let json = self.cli(&["problems", "-o", "json"]);
+        self.list("problems")
+    }
+
+    pub fn routes(&self) -> Vec<Value> {
+        self.list("routes")
+    }
+
+    pub fn services(&self) -> Vec<Value> {
+        self.list("services")
+    }
+
+    fn list(&self, what: &str) -> Vec<Value> {
+        let json = self.cli(&[what, "-o", "json"]);
         serde_json::from_str(&json).unwrap_or_else(|e| panic!("not a JSON array ({e}): {json}"))
     }
 

@@ -14,14 +14,15 @@ use serde_json::Value;
 
 use super::pki::{Authority, Pair};
 use super::wait::eventually;
-use super::{announce, output_of, port, run, tail};
+use super::{announce, node, output_of, port, run, tail};
 
 /// The binary under test, and the whole content of the images.
 pub const PORTOLAN: &str = env!("CARGO_BIN_EXE_portolan");
 
 pub struct Engine {
-    dir: PathBuf,
+    pub dir: PathBuf,
     bridge: &'static str,
+    profile: Profile,
     daemon: Mutex<Child>,
     /// Whether it has the image `portolan:local`.
     built: OnceLock<()>,
@@ -32,6 +33,17 @@ pub struct Engine {
     pub client: Pair,
 }
 
+/// What an engine is for: live-restore and swarm exclude each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Profile {
+    Shared,
+    /// Its containers run on without it.
+    LiveRestore,
+    Swarm,
+    /// The same on a machine of its own ([`node`]).
+    Node,
+}
+
 impl Engine {
     /// The engine that all live tests of this process share. `None`: there can be none here, which has been said (and
     /// has failed the test where CI must not pass without it).
@@ -40,7 +52,7 @@ impl Engine {
         match why_not() {
             None => Some(ENGINE.get_or_init(|| {
                 let dir = PathBuf::from(std::env::var("PORTOLAN_TEST_DIR").unwrap());
-                Engine::start(dir, "portolan0", "10.213.0.1/24")
+                Engine::start(dir, "portolan0", "10.213.0.1/24", Profile::Shared)
             })),
             Some(why) if std::env::var("CI").is_ok_and(|ci| ci == "true") => {
                 panic!("a live test must run in CI: {why}")
@@ -56,16 +68,55 @@ impl Engine {
     /// there can be one of each name and bridge.
     pub fn alone(name: &str, bridge: &'static str, address: &str) -> Option<&'static Engine> {
         Engine::shared()?;
-        let dir = PathBuf::from(std::env::var("PORTOLAN_TEST_DIR").unwrap()).join(name);
-        std::fs::create_dir(&dir).unwrap();
-        Some(Box::leak(Box::new(Engine::start(dir, bridge, address))))
+        Some(Engine::beside(name, bridge, address, Profile::LiveRestore))
     }
 
-    fn start(dir: PathBuf, bridge: &'static str, address: &str) -> Engine {
+    /// The one manager of a swarm of one node, which all tests of this process share.
+    pub fn swarm() -> Option<&'static Engine> {
+        static ENGINE: OnceLock<&'static Engine> = OnceLock::new();
+        Engine::shared()?;
+        Some(ENGINE.get_or_init(|| {
+            let engine = Engine::beside("swarm", "portolan9", "10.222.0.1/24", Profile::Swarm);
+            // By itself it would take addresses that another engine may be about to take.
+            let gateway = ["--subnet", "10.223.0.0/24", "--opt", "com.docker.network.bridge.name=docker_gwbridge"];
+            let options = ["--opt", "com.docker.network.bridge.enable_icc=false"];
+            engine.docker(&[&["network", "create"], &gateway[..], &options, &["docker_gwbridge"]].concat());
+            engine.init_swarm();
+            engine
+        }))
+    }
+
+    /// A second engine for the swarm, on a machine of its own. Once in a process.
+    pub fn node(manager: &Engine) -> &'static Engine {
+        node::create(manager.bridge);
+        Engine::beside("node", "portolan8", "10.226.0.1/24", Profile::Node)
+    }
+
+    pub fn init_swarm(&self) {
+        self.docker(&[
+            "swarm",
+            "init",
+            "--advertise-addr",
+            "10.222.0.1",
+            "--default-addr-pool",
+            "10.224.0.0/16",
+            "--dispatcher-heartbeat",
+            "1s",
+        ]);
+    }
+
+    fn beside(name: &str, bridge: &'static str, address: &str, profile: Profile) -> &'static Engine {
+        let dir = PathBuf::from(std::env::var("PORTOLAN_TEST_DIR").unwrap()).join(name);
+        std::fs::create_dir(&dir).unwrap();
+        Box::leak(Box::new(Engine::start(dir, bridge, address, profile)))
+    }
+
+    fn start(dir: PathBuf, bridge: &'static str, address: &str, profile: Profile) -> Engine {
         std::fs::write(dir.join("daemon.json"), "{}").unwrap();
 
         // Its own bridge, with an address that its own networks (172.17.0.0/16 and on) do not reach for.
-        let ip = |args: &[&str]| output_of(Command::new("ip").args(args));
+        let program = || if profile == Profile::Node { node::inside("ip") } else { Command::new("ip") };
+        let ip = |args: &[&str]| output_of(program().args(args));
         ip(&["link", "add", bridge, "type", "bridge"]);
         ip(&["address", "add", address, "dev", bridge]);
         ip(&["link", "set", bridge, "up"]);
@@ -74,7 +125,7 @@ impl Engine {
         let server = authority.issue("engine", "IP:127.0.0.1");
         let client = authority.issue("client", "DNS:client");
         let tcp = SocketAddr::from(([127, 0, 0, 1], port::free_port()));
-        let daemon = Mutex::new(daemon(&dir, bridge, tcp, &authority, &server));
+        let daemon = Mutex::new(daemon(&dir, bridge, profile, tcp, &authority, &server));
         let engine = Engine {
             socket: dir.join("docker.sock"),
             tcp,
@@ -82,6 +133,7 @@ impl Engine {
             client,
             dir,
             bridge,
+            profile,
             daemon,
             built: OnceLock::new(),
         };
@@ -120,7 +172,7 @@ impl Engine {
     /// Starts it again after [`Engine::down`] or [`Engine::kill`].
     pub fn up(&self) {
         let server = self.authority.issue("engine-again", "IP:127.0.0.1");
-        *self.daemon.lock().unwrap() = daemon(&self.dir, self.bridge, self.tcp, &self.authority, &server);
+        *self.daemon.lock().unwrap() = daemon(&self.dir, self.bridge, self.profile, self.tcp, &self.authority, &server);
         self.wait_until_up();
     }
 
@@ -287,11 +339,11 @@ pub fn busybox() -> PathBuf {
         .expect("tests/run installs it")
 }
 
-fn daemon(dir: &Path, bridge: &str, tcp: SocketAddr, authority: &Authority, server: &Pair) -> Child {
+fn daemon(dir: &Path, bridge: &str, profile: Profile, tcp: SocketAddr, authority: &Authority, server: &Pair) -> Child {
     // The group is named after the test run's directory, by which tests/run finds and removes it.
     let root = PathBuf::from(std::env::var("PORTOLAN_TEST_DIR").unwrap());
     let cgroup = format!("/{}-{bridge}", root.file_name().unwrap().to_string_lossy());
-    let mut command = Command::new("dockerd");
+    let mut command = if profile == Profile::Node { node::engine("dockerd") } else { Command::new("dockerd") };
     command
         .arg("--config-file")
         .arg(dir.join("daemon.json"))
@@ -314,9 +366,12 @@ fn daemon(dir: &Path, bridge: &str, tcp: SocketAddr, authority: &Authority, serv
         .args(["--bridge", bridge, "--cgroup-parent", &cgroup])
         // systemd, the default with cgroup v2, is not there to be asked inside the enclosure.
         .args(["--exec-opt", "native.cgroupdriver=cgroupfs"]);
-    if root != dir {
+    if profile != Profile::Shared {
         // The tables are the shared engine's.
-        command.args(["--live-restore", "--iptables=false", "--ip6tables=false"]);
+        command.args(["--iptables=false", "--ip6tables=false"]);
+    }
+    if profile == Profile::LiveRestore {
+        command.arg("--live-restore");
     }
     let log = std::fs::File::options().create(true).append(true).open(dir.join("dockerd.log")).unwrap();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()

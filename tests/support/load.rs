@@ -324,7 +324,8 @@ async fn read(response: hyper::Response<hyper::body::Incoming>) -> Result<Served
     let body = body.collect().await.map_err(|e| format!("{} and then {}", head.status, said(e)))?.to_bytes();
     let body = String::from_utf8_lossy(&body).into_owned();
     let answer = Answer { protocol: String::new(), status: head.status.as_u16(), headers: Vec::new(), body };
-    match (head.status, answer.whoami("Name"), text("whoami-received").parse()) {
+    let name = answer.whoami("Name").or(answer.whoami("Hostname"));
+    match (head.status, name, text("whoami-received").parse()) {
         (StatusCode::OK, Some(by), Ok(received)) => {
             Ok(Served { by: by.to_string(), received: Duration::from_secs_f64(received) })
         }

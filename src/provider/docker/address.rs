@@ -9,8 +9,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::model::diagnostic::Reason;
-use crate::model::service::Phase;
+use crate::config::tree::Entry;
+use crate::model::diagnostic::{Denial, Diagnostic, Reason};
+use crate::model::service::{Phase, Service};
+use crate::provider::speaker::Speaker;
 
 use super::objects::{Attachment, Container, Health, State, Surroundings, network_keeper};
 
@@ -40,12 +42,24 @@ pub struct Absence {
 }
 
 impl Absence {
-    fn resting(detail: String) -> Absence {
+    pub fn resting(detail: String) -> Absence {
         Absence { reason: Reason::NotReady, field: None, detail, is_problem: false }
     }
 
-    fn problem(reason: Reason, field: &'static str, detail: String) -> Absence {
+    pub fn problem(reason: Reason, field: &'static str, detail: String) -> Absence {
         Absence { reason, field: Some(field), detail, is_problem: true }
+    }
+
+    /// What the service's routes answer, and the finding where somebody has to do something about it.
+    pub fn tell(self, service: &mut Service, object: &Entry, speaker: &Speaker<'_>) -> Option<Diagnostic> {
+        service.absent = Some(Denial::new(self.reason, self.detail.as_str()));
+        if !self.is_problem {
+            return None;
+        }
+        let written = self.field.and_then(|field| object.value.field(field));
+        let origin = written.map_or_else(|| speaker.origin(), |tree| tree.origin.clone());
+        let finding = Diagnostic::error(service.id.clone(), self.reason, origin, self.detail);
+        Some(Diagnostic { field: self.field.map(Into::into), ..finding })
     }
 }
 

@@ -28,7 +28,7 @@ use crate::config::settings::{DockerSettings, EngineTlsSettings};
 use super::patience::{Patient, Silence};
 
 /// Until the head of an answer, and between any two pieces of it: an engine may take its time, but not fall silent.
-const ANSWER: Duration = Duration::from_secs(20);
+pub(super) const ANSWER: Duration = Duration::from_secs(20);
 const DIAL: Duration = Duration::from_secs(5);
 /// The newest API that bollard's types describe, and the oldest whose fields we rely on (engine 17.05).
 const NEWEST: (usize, usize) = (1, 53);
@@ -47,7 +47,7 @@ pub enum Endpoint {
 /// Why an engine cannot be spoken to, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    #[error("providers.docker: {0}")]
+    #[error("{0}")]
     Settings(String),
     #[error(
         "there is no engine socket at {0}; start Docker, or where Portolan runs in a container, mount the socket into it"
@@ -63,7 +63,7 @@ pub enum EngineError {
     )]
     MountedSocket(PathBuf),
     #[error(
-        "the TLS connection to {at} failed: {why}; check providers.docker.tls against the engine's --tlsverify files"
+        "the TLS connection to {at} failed: {why}; check the provider's tls: against the engine's --tlsverify files"
     )]
     Tls { at: String, why: String },
     #[error("the engine speaks API versions {from} to {to}, Portolan {}.{} to {}.{}; one of them is too old", OLDEST.0, OLDEST.1, NEWEST.0, NEWEST.1)]
@@ -102,7 +102,7 @@ impl Endpoint {
             _ => return Err(wrong("the scheme is neither unix nor tcp")),
         }
         if (scheme == "https" && !with_tls) || (scheme == "http" && with_tls) {
-            return Err(wrong("whether TLS is used is said by tls: under providers.docker"));
+            return Err(wrong("whether TLS is used is said by the provider's tls:"));
         }
         let uri: Uri = format!("http://{rest}").parse().map_err(|_| wrong("it is not an address"))?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("it names no host"))?;
@@ -137,12 +137,13 @@ impl std::fmt::Display for Endpoint {
 }
 
 /// An engine that has answered.
+#[derive(Clone)]
 pub struct Engine {
     pub api: bollard::Docker,
     pub version: String,
     /// The host at the other end of a TCP endpoint.
     pub remote: Option<IpAddr>,
-    line: Arc<Line>,
+    pub(super) line: Arc<Line>,
 }
 
 impl Engine {
@@ -212,7 +213,7 @@ fn common(from: &str, to: &str) -> Option<String> {
 }
 
 /// How bytes get to the engine: one connection per call, as the calls are few and the socket is near.
-struct Line {
+pub(super) struct Line {
     endpoint: Endpoint,
     tls: Option<TlsConnector>,
     /// What every call carries, once it is known.
@@ -231,7 +232,7 @@ impl Line {
         version.as_ref().map_or_else(|| path.to_string(), |version| format!("/v{version}{path}"))
     }
 
-    async fn exchange(&self, request: BollardRequest) -> Result<Response<Incoming>, bollard::errors::Error> {
+    pub(super) async fn exchange(&self, request: BollardRequest) -> Result<Response<Incoming>, bollard::errors::Error> {
         match &self.endpoint {
             Endpoint::Unix(path) => {
                 let stream = within(DIAL, UnixStream::connect(path)).await?;

@@ -134,7 +134,7 @@ fn message(told: &Told) -> EventMessage {
 }
 
 /// What a reader of the case wants to know of each object, one YAML line per fact.
-fn printed(snapshot: &Snapshot) -> String {
+pub fn printed(snapshot: &Snapshot) -> String {
     let mut out = String::new();
     let mut section = |name: &str, objects: Vec<Vec<(&str, Option<String>)>>| {
         if objects.is_empty() {

@@ -14,15 +14,16 @@
 //! twice. Whatever goes wrong (an error, silence, half an answer, a stream that ends, another socket in the place of the
 //! first), what was said last stays in force.
 
-mod address;
-mod connect;
-mod departures;
-mod event;
+pub(super) mod address;
+mod call;
+pub(super) mod connect;
+pub(super) mod departures;
+pub(super) mod event;
 #[cfg(test)]
 mod golden;
 mod list;
 pub mod objects;
-mod own;
+pub(super) mod own;
 mod patience;
 mod picture;
 mod rhythm;
@@ -30,7 +31,7 @@ pub mod signal;
 pub mod translate;
 
 #[cfg(test)]
-pub use golden::snapshots as golden_snapshots;
+pub use golden::{printed as golden_printed, snapshots as golden_snapshots};
 
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
@@ -222,7 +223,7 @@ impl Doubt {
 }
 
 /// A pause that ends early where there is another socket than the one that failed: an engine that starts makes one.
-async fn rest(endpoint: &Endpoint, failed: Option<(u64, u64)>, pause: Duration) {
+pub(super) async fn rest(endpoint: &Endpoint, failed: Option<(u64, u64)>, pause: Duration) {
     let until = Instant::now() + pause;
     while Instant::now() < until && endpoint.identity().is_none_or(|now| Some(now) == failed) {
         sleep_until(until.min(Instant::now() + GLANCE)).await;
@@ -230,7 +231,7 @@ async fn rest(endpoint: &Endpoint, failed: Option<(u64, u64)>, pause: Duration) 
 }
 
 /// Calls go to whoever listens at the path now, while events still come from whoever did.
-fn replaced(endpoint: &Endpoint, socket: Option<(u64, u64)>) -> Result<(), EngineError> {
+pub(super) fn replaced(endpoint: &Endpoint, socket: Option<(u64, u64)>) -> Result<(), EngineError> {
     match (endpoint.socket(), endpoint.identity()) {
         (Some(path), now) if socket.is_some() && now.is_some() && now != socket => {
             Err(EngineError::Replaced(path.to_path_buf()))
@@ -239,7 +240,7 @@ fn replaced(endpoint: &Endpoint, socket: Option<(u64, u64)>) -> Result<(), Engin
     }
 }
 
-async fn next<S>(engine: &Engine, events: &mut S) -> Result<EventMessage, EngineError>
+pub(super) async fn next<S>(engine: &Engine, events: &mut S) -> Result<EventMessage, EngineError>
 where
     S: Stream<Item = Result<EventMessage, bollard::errors::Error>> + Unpin,
 {
@@ -252,7 +253,7 @@ where
 
 /// Doubles up to 10 s, each pause cut by up to a half at random, so that many proxies do not come back as one.
 #[derive(Default)]
-struct Backoff {
+pub(super) struct Backoff {
     failures: u32,
 }
 
@@ -260,7 +261,11 @@ impl Backoff {
     const FIRST: Duration = Duration::from_millis(200);
     const LAST: Duration = Duration::from_secs(10);
 
-    fn next(&mut self) -> Duration {
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    pub(super) fn next(&mut self) -> Duration {
         let full = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LAST);
         self.failures += 1;
         // The standard library's own seed is the only randomness needed here.
@@ -268,7 +273,7 @@ impl Backoff {
         full - full / 1000 * u32::try_from(share).unwrap_or(0)
     }
 
-    fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
 }

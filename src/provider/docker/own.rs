@@ -13,9 +13,7 @@ const MOUNTED: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
 
 /// `None`: Portolan is no container of this engine.
 pub async fn container(engine: &Engine) -> Result<Option<String>, EngineError> {
-    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    for candidate in [from_mounts(&mountinfo), from_hostname(&hostname)].into_iter().flatten() {
+    for candidate in candidates() {
         match engine.api.inspect_container(&candidate, None).await {
             Ok(said) => {
                 let runs = said.state.and_then(|state| state.running).unwrap_or_default();
@@ -28,6 +26,13 @@ pub async fn container(engine: &Engine) -> Result<Option<String>, EngineError> {
         }
     }
     Ok(None)
+}
+
+/// What may be the id of Portolan's own container, whole or its first 12 digits.
+pub fn candidates() -> Vec<String> {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    [from_mounts(&mountinfo), from_hostname(&hostname)].into_iter().flatten().collect()
 }
 
 /// By the source of what is mounted at `/etc/hostname`: `…/containers/<id>/hostname`. Mount points elsewhere prove

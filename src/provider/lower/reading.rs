@@ -53,11 +53,6 @@ impl<'f, T: DeserializeOwned + Default> Reading<'f, T> {
         self.deny(Diagnostic::error(self.id.clone(), Reason::Invalid, self.origin(field), why).on(field));
     }
 
-    pub fn not_yet(&mut self, field: &str) {
-        let detail = format!("\"{field}\" is not built yet; what needs it is denied rather than served without it");
-        self.deny(Diagnostic::error(self.id.clone(), Reason::NotSupportedYet, self.origin(field), detail).on(field));
-    }
-
     pub fn is_broken(&self, field: &str) -> bool {
         self.broken.iter().any(|broken| broken == field)
     }

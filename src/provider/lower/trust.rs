@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::tree::Tree;
 use crate::model::diagnostic::Diagnostic;
-use crate::model::id::{Kind, Name};
+use crate::model::id::{Kind, Name, Provider};
 use crate::model::mtls::{BundleSource, ListSource, Revocation, TrustBundle};
 use crate::model::schema::{RevocationSpec, TrustBundleSpec};
 
@@ -21,11 +21,16 @@ pub(super) fn bundle(name: &str, tree: &Tree, author: &Author, findings: &mut Ve
         let diagnostic = operator_only(&reading.id, tree, "file", instead);
         reading.deny(diagnostic);
     }
-    if config.is_some() {
-        reading.not_yet("config");
-    }
     let given = [file.is_some(), pem.is_some(), issuer.is_some(), config.is_some()];
-    one_of(&mut reading, given, "a bundle comes from exactly one of file, pem and issuer");
+    one_of(&mut reading, given, "a bundle comes from exactly one of file, pem, issuer and config");
+    if let Some(config) = config.as_ref().filter(|_| reading.denied.is_none()) {
+        // What could be read of it stands in `pem` by now.
+        let why = match author.source.provider {
+            Provider::Swarm => format!("the service's own stack has no config \"{config}\"; see docker config ls"),
+            _ => "a config is named by the deploy.labels of a Swarm service alone; use pem: here".to_string(),
+        };
+        reading.invalid("config", why);
+    }
     let from = match (file, pem, issuer) {
         (Some(file), _, _) => Some(BundleSource::File(file.into())),
         (_, Some(pem), _) => Some(BundleSource::Pem(pem.into())),
