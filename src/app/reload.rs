@@ -12,6 +12,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use crate::config::read::{Fault, What};
 use crate::config::settings::{LogSettings, Settings, ShutdownSettings};
 use crate::config::{LoadError, Loaded, layer};
 use crate::control::Tuning;
-use crate::control::ca::{InternalCa, LEAF_LIFE};
+use crate::control::ca::InternalCa;
 use crate::control::leaves::LeafStore;
 use crate::control::state::StateDir;
 use crate::material::file::FileWatch;
@@ -182,20 +183,22 @@ impl Reload {
     }
 }
 
-/// Issuers that are known are taken over, others are opened. The error names the one that cannot be.
+/// Issuers that are known are taken over unless their settings are others; the rest are opened. The error names the one that cannot be.
 pub fn tuning(
     settings: &Settings,
     state: &StateDir,
     known: &BTreeMap<Name, Arc<LeafStore>>,
 ) -> Result<Tuning, (String, crate::control::ca::CaError)> {
     let internal = settings.issuers.iter().filter(|(_, issuer)| issuer.internal.is_some());
-    let issuers = internal.map(|(raw, _)| {
+    let issuers = internal.map(|(raw, issuer)| {
         let name = Name::normalised(raw);
-        if let Some(known) = known.get(&name) {
+        let options = super::ca::options(issuer.internal.as_ref());
+        if let Some(known) = known.get(&name).filter(|known| *known.ca().options() == options) {
             return Ok((name, known.clone()));
         }
-        let ca = InternalCa::open(&state.issuer_dir(raw), raw).map_err(|error| (raw.clone(), error))?;
-        Ok((name, Arc::new(LeafStore::new(Arc::new(ca), LEAF_LIFE))))
+        let ca = InternalCa::open_with(&state.issuer_dir(raw), raw, &options, Timestamp::now());
+        let ca = ca.map_err(|error| (raw.clone(), error))?;
+        Ok((name, Arc::new(LeafStore::new(Arc::new(ca)))))
     });
     Ok(Tuning {
         issuers: issuers.collect::<Result<_, _>>()?,

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, anyhow, bail};
+use rustls_pki_types::CertificateDer;
 
 use super::ca::Place;
-use crate::control::ca::{InternalCa, Known, pem_text};
+use crate::control::ca::{Known, pem_text};
 use crate::control::durable;
 use crate::material::system_store::{self, Layout};
 
@@ -23,12 +24,12 @@ const PLACES: [&str; 4] = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"];
 /// What was installed of this CA before and is not trusted any more goes.
 pub fn install(place: &Place) -> anyhow::Result<ExitCode> {
     let Some(layout) = Layout::of(Path::new(ROOT)) else {
-        crate::cli::print(&by_hand(place.name(), &place.open_existing()?))?;
+        crate::cli::print(&by_hand(place.name(), &place.trusted()?.file))?;
         return Ok(ExitCode::FAILURE);
     };
     let tool = ready(layout, layout.after_adding)?;
     let directory = layout.directory(Path::new(ROOT));
-    let wanted = files(place.name(), &directory, &place.open_existing()?)?;
+    let wanted = files(place.name(), &directory, &place.trusted()?.roots)?;
     let held = installed(&directory, place.name())?;
     fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
     for (path, pem) in &wanted {
@@ -93,13 +94,13 @@ fn tell(tool: &Path, command: &[&str]) -> anyhow::Result<()> {
 }
 
 /// Each root of the CA, and where it goes.
-fn files(issuer: &str, directory: &Path, ca: &InternalCa) -> anyhow::Result<Vec<(PathBuf, String)>> {
+fn files(issuer: &str, directory: &Path, roots: &[CertificateDer<'_>]) -> anyhow::Result<Vec<(PathBuf, String)>> {
     let file = |root: &[u8]| {
         let known = Known::of(root).map_err(|why| anyhow!("the root of the internal CA \"{issuer}\" {why}"))?;
         let path = directory.join(system_store::file_name(issuer, &known.fingerprint));
         Ok((path, pem_text("CERTIFICATE", root)))
     };
-    [ca.root_der()].into_iter().map(|root| file(root)).collect()
+    roots.iter().map(|root| file(root)).collect()
 }
 
 fn installed(directory: &Path, issuer: &str) -> anyhow::Result<Vec<PathBuf>> {
@@ -111,8 +112,8 @@ fn remove(path: &Path) -> anyhow::Result<String> {
     Ok(format!("taken out: {}", path.display()))
 }
 
-fn by_hand(issuer: &str, ca: &InternalCa) -> String {
-    let root = ca.trust_files().root.display().to_string();
+fn by_hand(issuer: &str, root: &Path) -> String {
+    let root = root.display();
     format!(
         "\
 The system's store of CAs is not one that Portolan knows, so that nothing is installed. The root of the internal CA

@@ -175,8 +175,13 @@ pub enum CaCommand {
         #[arg(value_name = "SERIAL|FINGERPRINT|FILE")]
         certificate: String,
     },
-    /// Replaces its intermediate (not built yet)
-    Rotate,
+    /// Replaces its root; a running proxy follows within a second
+    #[command(after_help = ROTATE_HELP, after_long_help = ROTATE_HELP)]
+    Rotate {
+        /// How long the old root is trusted beside the new one; 0s refuses every older root at once
+        #[arg(long, value_name = "TIME", default_value = "7d")]
+        overlap: crate::model::units::Span,
+    },
 }
 
 const TRUST_HELP: &str = "\
@@ -187,6 +192,12 @@ hand. Firefox and Chromium have stores of their own, of each user: there, import
 Of a Portolan in a container, on the machine itself:
   docker compose exec -T portolan /portolan ca root | sudo tee /usr/local/share/ca-certificates/portolan.crt
   sudo update-ca-certificates";
+
+const ROTATE_HELP: &str = "\
+The old root signs the new one. Until the overlap ends, clients that know the old root alone verify what the new one signs,
+policies trust certificates of both, and every client should be given the new one (`ca root`, `ca trust`). Then the old
+root is refused, and with it whatever certificate was issued under it and has not ended by itself: the command names them.
+After a theft of the CA's keys: portolan ca rotate --overlap 0s";
 
 const ISSUE_HELP: &str = "\
 Written are cert.pem (certificate and intermediate), key.pem (0600), root.pem and, with --pkcs12, cert.p12 (0600); what is
@@ -225,9 +236,9 @@ pub struct IssueArgs {
     /// The directory to write to; - prints certificates and key (or the PKCS#12 file) instead
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// How long it is valid, at most as long as the intermediate that signs it
-    #[arg(long, value_name = "TIME", default_value = "24h")]
-    pub ttl: crate::model::units::Span,
+    /// How long it is valid, at most as long as the intermediate that signs it; otherwise the issuer's ttl, a day by default
+    #[arg(long, value_name = "TIME")]
+    pub ttl: Option<crate::model::units::Span>,
     /// Also as a PKCS#12 file, for browsers and key stores
     #[arg(long, requires = "password_file")]
     pub pkcs12: bool,
@@ -283,6 +294,7 @@ mod tests {
             "ca issue --ip ::1 --email a@b.example --cn a --client --server --out -",
             "ca revoke 01ab",
             "ca rotate",
+            "ca rotate --issuer corp --overlap 24h",
             "crds",
             "schema",
             "schema dynamic",

@@ -88,17 +88,20 @@ fn ca(CaArgs { issuer, config, command }: CaArgs) -> anyhow::Result<ExitCode> {
     let place = || {
         let needed = ["state_dir", "issuers", "default_issuers", "user"];
         let settings = config::partial(config.as_deref(), environment(), &needed)?;
-        // Where the proxy goes on as another user, what root writes here would be lost to it.
-        app::user::take_on_for_files(&settings)?;
+        // Where the proxy goes on as another user, what root writes here would be lost to it. To trust it, nothing is
+        // written here, and what is written elsewhere is root's.
+        if !matches!(command, CaCommand::Trust { .. }) {
+            app::user::take_on_for_files(&settings)?;
+        }
         app::ca::Place::find(&settings, issuer.as_deref())
     };
-    match command {
+    match &command {
         CaCommand::Root => app::ca::root(&place()?),
         CaCommand::Trust { uninstall: false } => app::trust::install(&place()?),
         CaCommand::Trust { uninstall: true } => app::trust::uninstall(&place()?),
-        CaCommand::Issue(args) => app::ca::issue(&place()?, &args),
-        CaCommand::Revoke { certificate } => app::ca::revoke(&place()?, &certificate),
-        CaCommand::Rotate => Ok(not_built("portolan ca rotate")),
+        CaCommand::Issue(args) => app::ca::issue(&place()?, args),
+        CaCommand::Revoke { certificate } => app::ca::revoke(&place()?, certificate),
+        CaCommand::Rotate { overlap } => app::ca::rotate(&place()?, overlap.0),
     }
 }
 

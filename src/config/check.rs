@@ -3,9 +3,13 @@
 use super::layer::subject;
 use super::listener;
 use super::read::{self, Fault, What};
-use super::settings::{Dialect, DockerSettings, EngineTlsSettings, Settings, SwarmSettings};
+use super::settings::{Dialect, DockerSettings, EngineTlsSettings, InternalIssuerSettings, Settings, SwarmSettings};
 use super::tree::Tree;
+use crate::model::units::Span;
 use crate::model::{Diagnostic, Kind, Listener, Name, Origin, Reason};
+
+/// Renewed when two thirds of it are over, in whole seconds.
+const SHORTEST_LEAF: Span = Span::seconds(2);
 
 /// What the settings come to.
 #[derive(Debug, Default)]
@@ -75,7 +79,7 @@ fn issuers(review: &mut Review<'_>) {
             (_, Some(_)) => {
                 review.refuse(&[path[0], path[1], "acme"], not_built("no certificate would come from it"));
             }
-            (Some(_), None) => {}
+            (Some(internal), None) => internal_issuer(review, name, internal),
             (None, None) => review.refuse(&path, "an issuer is of one kind; write internal: {}"),
         }
     }
@@ -84,6 +88,23 @@ fn issuers(review: &mut Review<'_>) {
         if !known.contains(&Name::normalised(wanted).as_str()) {
             review.refuse(&["default_issuers"], absent("issuer", wanted, &known));
         }
+    }
+}
+
+fn internal_issuer(review: &mut Review<'_>, name: &str, internal: &InternalIssuerSettings) {
+    let path = |field| ["issuers", name, "internal", field];
+    let InternalIssuerSettings { ttl, intermediate_ttl, name_constraints, passphrase_file: _ } = internal;
+    if *ttl < SHORTEST_LEAF {
+        review.refuse(&path("ttl"), format!("a certificate needs a moment to be used; write {SHORTEST_LEAF} or more"));
+    }
+    if ttl.0.saturating_mul(2) > intermediate_ttl.0 {
+        let least = Span(ttl.0.saturating_mul(2));
+        let why = format!("no certificate outlives the intermediate that signs it; write twice ttl or more: {least}");
+        review.refuse(&path("intermediate_ttl"), why);
+    }
+    for kind in name_constraints.empty_kinds() {
+        let path = ["issuers", name, "internal", "name_constraints", kind];
+        review.refuse(&path, "this names nothing that may be signed; write what may, or leave it out to permit all");
     }
 }
 

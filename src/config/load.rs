@@ -533,6 +533,22 @@ certificates: { shop: { cert_file: /c.pem, key_file: /k.pem } }
             ("listeners: { https: { proxy_protocol: v1v2 } }", "listeners.https.proxy_protocol", "NotSupportedYet"),
             ("issuers: { lets: { acme: { email: a@b.example } } }", "issuers.lets.acme", "NotSupportedYet"),
             ("issuers: { lets: {} }", "issuers.lets", "internal: {}"),
+            ("issuers: { corp: { internal: { ttl: 1s } } }", "issuers.corp.internal.ttl", "write 2s or more"),
+            (
+                "issuers: { corp: { internal: { ttl: 2h, intermediate_ttl: 3h } } }",
+                "issuers.corp.internal.intermediate_ttl",
+                "twice ttl or more: 4h",
+            ),
+            (
+                "issuers: { corp: { internal: { name_constraints: { dns: [a.example], ip: [] } } } }",
+                "issuers.corp.internal.name_constraints.ip",
+                "names nothing that may be signed",
+            ),
+            (
+                "issuers: { corp: { internal: { name_constraints: { dns: [\"*.a.example\"] } } } }",
+                "issuers.corp.internal.name_constraints.dns",
+                "write the domain alone",
+            ),
             ("default_issuers: [corp, lets]", "default_issuers", "known are corp"),
             ("default_certificate: shop", "default_certificate", "no certificate \"shop\""),
             ("default_certificate: shp\ncertificates: { Shop: {} }", "default_certificate", "mean \"shop\""),

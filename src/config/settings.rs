@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Provider;
+use crate::model::constraints::NameConstraints;
 use crate::model::listener::{ListenAddress, UnderscoreHeaders};
 use crate::model::units::{Size, Span};
 
@@ -292,9 +293,30 @@ pub struct IssuerSettings {
 }
 
 /// The internal CA, kept in the state dir.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct InternalIssuerSettings {}
+pub struct InternalIssuerSettings {
+    /// The life of certificates, of those that handshakes ask for and of `ca issue` without --ttl. They are renewed when two
+    /// thirds of it are over.
+    pub ttl: Span,
+    /// The life of the intermediate that signs them.
+    pub intermediate_ttl: Span,
+    /// The names that it may sign.
+    pub name_constraints: NameConstraints,
+    /// Its one line encrypts the CA's keys.
+    pub passphrase_file: Option<PathBuf>,
+}
+
+impl Default for InternalIssuerSettings {
+    fn default() -> Self {
+        InternalIssuerSettings {
+            ttl: Span::seconds(24 * 3600),
+            intermediate_ttl: Span::seconds(365 * 24 * 3600),
+            name_constraints: NameConstraints::default(),
+            passphrase_file: None,
+        }
+    }
+}
 
 /// Not built yet: refuses to start.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

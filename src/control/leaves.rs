@@ -3,13 +3,14 @@
 //! ```text
 //! handshake ─leaf(name)─▶ LeafStore ─issue_server─▶ InternalCa
 //! endpoint ─client(names)─▶ │  └────issue────────────▶ │
-//! control ─renew(now), once a minute─▶ │
+//! control ─renew(now), once a minute─▶ │   follow(files), when the CA's files change: a new root
 //!                                      └─report─▶ View (certificates)
 //! ```
 //!
 //! Which names may be asked for is the table's business: it asks for hosts of routes, for local addresses and for what
-//! services show to their endpoints only, so the store needs no bound of its own. Nothing is kept on disk; a restart issues
-//! anew in a fraction of a millisecond. What is for clients stands in the CA's log, so that it can be revoked.
+//! services show to their endpoints only, so the store needs no bound of its own. Nothing is kept on disk but a line in the
+//! CA's log; a restart issues anew in a fraction of a millisecond. The line of what is for clients is there before it is
+//! shown, so that it can be revoked at once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +28,8 @@ use serde::Serialize;
 use crate::model::service::ClientNames;
 use crate::table::tls::Issuer;
 
-use super::ca::{CaError, InternalCa, Issued, LeafName, LeafRequest, Purposes, San, later, two_thirds};
+use super::ca::{CaError, InternalCa, Issued, Known, LeafName, LeafRequest, Purposes, San, later};
+use crate::material::file::Content;
 
 /// Lifetimes without a handshake after which a leaf is forgotten.
 const FORGOTTEN_AFTER: u32 = 2;
@@ -35,8 +37,9 @@ const FORGOTTEN_AFTER: u32 = 2;
 #[derive(Debug)]
 pub struct LeafStore {
     ca: Arc<InternalCa>,
-    ttl: Duration,
     slots: RwLock<BTreeMap<Wanted, Arc<Slot>>>,
+    /// What was issued and is on no record yet.
+    unrecorded: Mutex<Vec<(Timestamp, Known)>>,
 }
 
 /// What a leaf is for.
@@ -63,6 +66,8 @@ struct Leaf {
     not_after: Timestamp,
     renewal: Timestamp,
     serial: String,
+    /// [`InternalCa::roots`] when it was issued.
+    roots: u64,
 }
 
 /// A leaf as the certificates view shows it.
@@ -86,14 +91,31 @@ impl Issuer for LeafStore {
     }
 
     fn roots(&self) -> Vec<CertificateDer<'static>> {
-        vec![self.ca.root_der().clone()]
+        self.ca.trusted(Timestamp::now())
+    }
+
+    fn refuses(&self, name: &LeafName) -> Option<String> {
+        self.ca.permits(name).err().map(|error| error.to_string())
     }
 }
 
 impl LeafStore {
-    /// `ttl` is the life of a leaf; [`super::ca::LEAF_LIFE`] where nobody says otherwise.
-    pub fn new(ca: Arc<InternalCa>, ttl: Duration) -> LeafStore {
-        LeafStore { ca, ttl, slots: RwLock::default() }
+    /// Leaves live as long as the CA's options say.
+    pub fn new(ca: Arc<InternalCa>) -> LeafStore {
+        LeafStore { ca, slots: RwLock::default(), unrecorded: Mutex::default() }
+    }
+
+    /// Takes over a root that another process has made, where the two files, of the root and of those before it, say
+    /// something else than what is in force here.
+    pub fn follow(&self, root: &Content, retired: &Content, now: Timestamp) -> Result<(), CaError> {
+        match (root, retired) {
+            (Ok(root), Ok(retired)) if self.ca.agrees_with(root, retired) => Ok(()),
+            _ => self.ca.follow(now),
+        }
+    }
+
+    fn ttl(&self) -> Duration {
+        self.ca.options().leaf_life
     }
 
     pub fn ca(&self) -> &Arc<InternalCa> {
@@ -129,10 +151,16 @@ impl LeafStore {
         self.forget(now);
         // A name without a leaf is one that was refused, or is being asked for right now.
         for (name, slot) in self.held().into_iter().filter(|(_, slot)| slot.leaf.load().is_some()) {
-            let renewed = slot.renew(&slot.issuing(), now, || self.issue(&name, now));
+            let renewed = slot.renew(&slot.issuing(), now, self.ca.roots(), || self.issue(&name, now));
             outcome = outcome.and(renewed.map(drop));
         }
-        outcome
+        outcome.and(self.record())
+    }
+
+    /// Puts on record what was issued since the last time.
+    pub fn record(&self) -> Result<(), CaError> {
+        let issued = std::mem::take(&mut *self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner));
+        self.ca.record_on_demand(issued)
     }
 
     /// Sorted by name.
@@ -153,14 +181,14 @@ impl LeafStore {
     fn current(&self, name: &Wanted, slot: &Slot, now: Timestamp) -> Result<Arc<CertifiedKey>, CaError> {
         let held = slot.leaf.load_full();
         let issuing = match held {
-            Some(leaf) if leaf.is_fresh(now) => return Ok(leaf.key.clone()),
+            Some(leaf) if leaf.is_fresh(now, self.ca.roots()) => return Ok(leaf.key.clone()),
             Some(leaf) if leaf.is_valid(now) => match slot.try_issuing() {
                 None => return Ok(leaf.key.clone()),
                 Some(issuing) => issuing,
             },
             _ => slot.issuing(),
         };
-        let renewed = slot.renew(&issuing, now, || self.issue(name, now));
+        let renewed = slot.renew(&issuing, now, self.ca.roots(), || self.issue(name, now));
         match (renewed, slot.leaf.load_full()) {
             (Ok(leaf), _) => Ok(leaf.key.clone()),
             (Err(error), Some(leaf)) if leaf.is_valid(now) => {
@@ -172,20 +200,20 @@ impl LeafStore {
     }
 
     fn issue(&self, wanted: &Wanted, now: Timestamp) -> Result<Leaf, CaError> {
+        // Before, so that a root that comes meanwhile is not missed.
+        let roots = self.ca.roots();
         let issued = match wanted {
-            Wanted::Server(name) => self.ca.issue_server_at(std::slice::from_ref(name), self.ttl, now),
-            Wanted::Client(names) => self.ca.issue(&request(names)?, self.ttl, now),
+            Wanted::Server(name) => self.ca.issue_server_at(std::slice::from_ref(name), self.ttl(), now),
+            Wanted::Client(names) => self.ca.issue(&request(names)?, self.ttl(), now),
         };
-        let Issued { chain, key, not_before, not_after, serial } = issued?;
-        let key = any_supported_type(&key)
-            .map_err(|error| CaError::Crypto { issuer: self.ca.name().into(), why: error.to_string() })?;
-        Ok(Leaf {
-            key: Arc::new(CertifiedKey::new(chain, key)),
-            not_before,
-            not_after,
-            renewal: two_thirds(now, not_after),
-            serial,
-        })
+        let Issued { chain, key, not_before, not_after, renewal, serial } = issued?;
+        let broken = |why: String| CaError::Crypto { issuer: self.ca.name().into(), why };
+        let key = any_supported_type(&key).map_err(|error| broken(error.to_string()))?;
+        if let Wanted::Server(_) = wanted {
+            let known = Known::of(&chain[0]).map_err(broken)?;
+            self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).push((now, known));
+        }
+        Ok(Leaf { key: Arc::new(CertifiedKey::new(chain, key)), not_before, not_after, renewal, serial, roots })
     }
 
     fn slot(&self, name: &Wanted) -> Arc<Slot> {
@@ -202,7 +230,7 @@ impl LeafStore {
     }
 
     fn forget(&self, now: Timestamp) {
-        let patience = self.ttl.saturating_mul(FORGOTTEN_AFTER);
+        let patience = self.ttl().saturating_mul(FORGOTTEN_AFTER);
         let wanted = |slot: &Slot| {
             let used = Timestamp::from_second(slot.used.load(Ordering::Relaxed)).unwrap_or(Timestamp::MAX);
             now <= later(used, patience)
@@ -254,9 +282,10 @@ impl Slot {
         &self,
         _issuing: &MutexGuard<'_, ()>,
         now: Timestamp,
+        roots: u64,
         issue: impl FnOnce() -> Result<Leaf, CaError>,
     ) -> Result<Arc<Leaf>, CaError> {
-        if let Some(leaf) = self.leaf.load_full().filter(|leaf| leaf.is_fresh(now)) {
+        if let Some(leaf) = self.leaf.load_full().filter(|leaf| leaf.is_fresh(now, roots)) {
             return Ok(leaf);
         }
         let leaf = Arc::new(issue()?);
@@ -267,8 +296,8 @@ impl Slot {
 
 impl Leaf {
     /// In use without a second thought. Not before its beginning either: the clock may have been set back.
-    fn is_fresh(&self, now: Timestamp) -> bool {
-        self.not_before <= now && now < self.renewal
+    fn is_fresh(&self, now: Timestamp, roots: u64) -> bool {
+        self.roots == roots && self.not_before <= now && now < self.renewal
     }
 
     fn is_valid(&self, now: Timestamp) -> bool {
@@ -280,7 +309,6 @@ impl Leaf {
 mod tests {
     use std::sync::Barrier;
 
-    use super::super::ca::LEAF_LIFE;
     use super::*;
 
     fn now() -> Timestamp {
@@ -298,7 +326,7 @@ mod tests {
     fn store() -> (tempfile::TempDir, LeafStore) {
         let dir = tempfile::tempdir().expect("tempdir");
         let ca = InternalCa::open_at(dir.path(), "corp", now()).expect("opened");
-        (dir, LeafStore::new(Arc::new(ca), LEAF_LIFE))
+        (dir, LeafStore::new(Arc::new(ca)))
     }
 
     #[test]
@@ -385,6 +413,27 @@ mod tests {
         store.leaf_at(&name("a.example"), hours(100)).expect("issued");
         store.leaf_at(&name("a.example"), now()).expect("issued");
         assert_eq!(store.report()[0].not_after, hours(24));
+    }
+
+    #[test]
+    fn what_a_handshake_asked_for_is_on_record_after_the_next_sweep() {
+        let (dir, store) = store();
+        store.leaf_at(&name("a.example"), now()).expect("issued");
+        store.leaf_at(&name("b.example"), now()).expect("issued");
+        let lines = || -> Vec<String> {
+            let log = std::fs::read_to_string(dir.path().join("log")).expect("read");
+            log.lines().filter(|line| line.contains("issued_on_demand")).map(String::from).collect()
+        };
+        assert_eq!(lines(), [""; 0]);
+        store.renew(now()).expect("swept");
+        store.renew(now()).expect("swept");
+        let (lines, report) = (lines(), store.report());
+        assert_eq!(lines.len(), 2);
+        for (line, leaf) in lines.iter().zip(&report) {
+            assert!(line.contains(&leaf.serial) && line.contains(&format!("DNS:{}", leaf.name)), "{line}");
+        }
+        // By its number it can be taken back.
+        super::super::ca::revoke(dir.path(), "corp", &report[0].serial, now()).expect("revoked");
     }
 
     #[test]

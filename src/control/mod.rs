@@ -25,11 +25,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::material::dns::NameWatch;
-use crate::material::file::FileWatch;
+use crate::material::file::{Content, FileWatch};
 use crate::material::system_roots::system_roots;
 use crate::material::url::UrlWatch;
 use crate::model::diagnostic::{Diagnostic, Reason};
@@ -113,6 +114,8 @@ pub struct Control {
     /// Read when they are first asked for.
     system_roots: Option<Result<Roots, String>>,
     tuning: Tuning,
+    /// Of each issuer, what is trusted on its account.
+    roots: BTreeMap<Name, Vec<CertificateDer<'static>>>,
     desired: Arc<Desired>,
     from_reconcile: Vec<Diagnostic>,
     from_compile: Vec<Diagnostic>,
@@ -164,6 +167,7 @@ impl Control {
             trust: Trust::default(),
             system_roots: None,
             tuning: Tuning::default(),
+            roots: BTreeMap::new(),
             desired: Arc::default(),
             from_reconcile: Vec::new(),
             from_compile: Vec::new(),
@@ -210,7 +214,10 @@ impl Control {
                     Due::Turn
                 }
                 () = self.setup.leaving.cancelled(), if self.view.borrow().ready => Due::Turn,
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    self.record();
+                    return;
+                }
             };
             while let Ok(bound) = self.setup.bound.try_recv() {
                 self.heard(bound);
@@ -247,17 +254,23 @@ impl Control {
         let state = self.setup.state.clone();
         self.urls.set(&trust::urls(&desired), |url| state.read(kept(url)).ok().flatten().map(Arc::from));
         let (now, files) = (Timestamp::now(), self.files.current());
+        let (roots, findings) = self.follow_issuers(&tuning, &files, now);
+        let rotated = self.roots != roots;
+        self.roots = roots;
+        let of_issuers = findings;
         let (another, findings) = self.certificates.refresh(&desired.certificates, &files, now);
         self.from_material = findings;
+        self.from_material.extend(of_issuers);
         let found = Found { files: &files, urls: self.urls.current(), issuers: &issuers };
         let Refreshed { changed, findings, next, numbers, fetched } =
             self.trust.refresh(&desired, found, &mut self.numbers, now);
         self.from_material.extend(findings);
         self.keep_lists(numbers, fetched);
-        let another = another || changed;
+        let another = another || changed || rotated;
         // A moment later: an end is the last moment at which something is valid.
         let next = next.map(|next| next.saturating_add(Duration::from_secs(1)).unwrap_or(next));
-        self.lapse = lapse.into_iter().chain(next).min();
+        let ends = tuning.issuers.values().filter_map(|store| store.ca().next_end(now));
+        self.lapse = lapse.into_iter().chain(next).chain(ends).min();
 
         self.names.set(names::named(&desired));
         self.from_material.extend(names::fill(&mut desired, self.names.current()));
@@ -284,6 +297,28 @@ impl Control {
             self.swap();
         }
         self.publish(&board);
+    }
+
+    /// Takes up what other processes have made of the internal CAs: roots, and what is wrong with those that cannot be read.
+    fn follow_issuers(
+        &self,
+        tuning: &Tuning,
+        files: &BTreeMap<PathBuf, Content>,
+        now: Timestamp,
+    ) -> (BTreeMap<Name, Vec<CertificateDer<'static>>>, Vec<Diagnostic>) {
+        let (mut roots, mut findings) = (BTreeMap::new(), Vec::new());
+        for (name, store) in &tuning.issuers {
+            let TrustFiles { root, retired, .. } = store.ca().trust_files();
+            if let (Some(root), Some(retired)) = (files.get(&root), files.get(&retired))
+                && let Err(error) = store.follow(root, retired, now)
+            {
+                let subject = ObjectId::new(&Source::new(Provider::Settings, None), Kind::Issuer, name.as_str());
+                let detail = format!("{error}; it goes on with the root that it had");
+                findings.push(Diagnostic::error(subject, Reason::Unreadable, Origin::Default, detail));
+            }
+            roots.insert(name.clone(), store.ca().trusted(now));
+        }
+        (roots, findings)
     }
 
     /// A disk that takes nothing does not keep what is revoked in force: only a restart would not know that it was seen.
@@ -405,6 +440,15 @@ impl Control {
         for store in self.tuning.issuers.values() {
             if let Err(error) = store.renew(Timestamp::now()) {
                 tracing::error!(%error, "a certificate cannot be renewed; trying again in a minute");
+            }
+        }
+    }
+
+    /// The last words to the logs of the internal CAs.
+    fn record(&self) {
+        for store in self.tuning.issuers.values() {
+            if let Err(error) = store.record() {
+                tracing::warn!(%error, "what was issued for handshakes is not on record");
             }
         }
     }

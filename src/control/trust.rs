@@ -76,8 +76,8 @@ pub struct Refreshed {
     pub fetched: Vec<(Arc<str>, Arc<[u8]>)>,
 }
 
-/// Every file that bundles and lists are read from. A bundle may hold the root of an internal CA by any name, so that
-/// all of these are followed where there is one at all.
+/// Every file that bundles and lists are read from. A bundle may hold the root of an internal CA by any name, and its leaves
+/// lead to whatever its root is, so that all of these are followed.
 pub fn files(desired: &Desired, issuers: &BTreeMap<Name, TrustFiles>) -> Vec<PathBuf> {
     let bundles = desired.bundles.values().filter_map(|bundle| match &bundle.from {
         Some(BundleSource::File(path)) => Some(path.clone()),
@@ -87,8 +87,7 @@ pub fn files(desired: &Desired, issuers: &BTreeMap<Name, TrustFiles>) -> Vec<Pat
         Some(ListSource::File(path)) => Some(path.clone()),
         _ => None,
     });
-    let own = issuers.values().filter(|_| !desired.bundles.is_empty());
-    let own = own.flat_map(|TrustFiles { root, revoked }| [root.clone(), revoked.clone()]);
+    let own = issuers.values().flat_map(|TrustFiles { root, retired, revoked }| [root, retired, revoked]).cloned();
     bundles.chain(lists).chain(own).collect()
 }
 

@@ -11,6 +11,7 @@
 //! cannot hold a dangling reference.
 
 pub mod certificate;
+pub mod constraints;
 pub mod diagnostic;
 pub mod health;
 pub mod host;

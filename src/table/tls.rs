@@ -35,6 +35,9 @@ pub trait Issuer: Send + Sync + fmt::Debug {
 
     /// What its certificates lead to.
     fn roots(&self) -> Vec<CertificateDer<'static>>;
+
+    /// Why it will never make one for this name, where it will not.
+    fn refuses(&self, name: &LeafName) -> Option<String>;
 }
 
 /// Everything that must be equal for two hosts to share sessions and connections.

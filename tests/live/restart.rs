@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::announce;
 use crate::support::contained::Contained;
 use crate::support::container::Container;
 use crate::support::engine::Engine;
@@ -14,6 +13,7 @@ use crate::support::http::get_plain;
 use crate::support::load::{Plan, Protocol};
 use crate::support::portolan::Portolan;
 use crate::support::wait::{eventually, throughout};
+use crate::support::{announce, run};
 
 const HOST: &str = "web.crash.test";
 
@@ -35,6 +35,22 @@ fn no_request_and_no_route_is_lost_when_the_engine_is_killed_and_started() {
     };
     // As people mount it who have not read about it.
     let mounted = Contained::start(engine, "crash-mounted", &["bridge"]);
+    // As docs/docker.md tells them to.
+    let directory = format!("{}:/host/run:ro", engine.socket.parent().unwrap().display());
+    let by_directory = Container::named(engine, "crash-directory")
+        .image("portolan:test")
+        .option("--volume", &directory)
+        .option("--env", "PORTOLAN_PROVIDERS__DOCKER__ENDPOINT=unix:///host/run/docker.sock")
+        .command(&["run"])
+        .start();
+    let follows = |name: &str| {
+        eventually(&format!("{name}, by a directory that is mounted"), || {
+            let services = run(&mut engine.client_command(&["exec", &by_directory.id, "/portolan", "services"]));
+            let services = String::from_utf8_lossy(&services.stdout).into_owned();
+            if services.contains(name) { Ok(()) } else { Err(format!("{services}{}", by_directory.logs())) }
+        });
+    };
+    follows(&replicas[2].name);
     let load = plan.start();
     let inode = || std::fs::metadata(&engine.socket).map(|metadata| metadata.ino()).ok();
     let before = inode();
@@ -55,6 +71,7 @@ fn no_request_and_no_route_is_lost_when_the_engine_is_killed_and_started() {
     let followed = up.elapsed();
     portolan.without_problems();
 
+    follows(&four.name);
     // The file that was mounted is the socket of the engine that was killed, for ever.
     eventually("a socket that is mounted as a file is told of", || {
         let problems = mounted.problems();

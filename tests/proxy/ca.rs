@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use portolan::control::ca::{self, DenyList, InternalCa, LeafRequest, Purposes, San};
+use portolan::control::ca::{self, DenyList, InternalCa};
 
 use crate::support::backend::Backend;
 use crate::support::engine::PORTOLAN;
@@ -43,6 +44,13 @@ impl Place {
 
     fn cli(&self, line: &str) -> String {
         output_of(&mut self.command(line))
+    }
+
+    /// The whole lines of the CA's log that are of these events.
+    fn events(&self, events: &[&str]) -> Vec<serde_json::Value> {
+        let log = std::fs::read_to_string(self.ca().join("log")).unwrap_or_default();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines.filter(|line| events.contains(&line["event"].as_str().unwrap())).collect()
     }
 
     fn openssl(&self, line: &str) -> Output {
@@ -114,11 +122,8 @@ fn a_life_is_a_day_or_what_was_asked_for() {
     let (said, left) = ends(" --ttl 99999h");
     assert!(near(left, 365 * 24) && said.contains("shorter than asked for"), "{said}");
     // Each is another.
-    let serials: BTreeSet<String> = std::fs::read_to_string(place.ca().join("log"))
-        .unwrap()
-        .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["serial"].to_string())
-        .collect();
+    let serials: BTreeSet<String> =
+        place.events(&["issued"]).iter().map(|line| line["serial"].as_str().unwrap().to_string()).collect();
     assert_eq!(serials.len(), 3);
 }
 
@@ -202,7 +207,7 @@ fn what_cannot_be_is_said_with_what_to_do() {
         let told = String::from_utf8_lossy(&output.stderr).to_string();
         assert_eq!(output.status.code(), Some(code), "{line}: {told}");
         assert!(told.contains(said), "{line}: {told}");
-        assert!(!place.path("x").exists() && !place.ca().join("log").exists(), "{line}");
+        assert!(!place.path("x").exists() && place.events(&["issued"]).is_empty(), "{line}");
     }
     // What is issued and cannot be written down is on record.
     let output = run(&mut place.command("ca issue --cn a --out file/x"));
@@ -235,6 +240,73 @@ fn named_cas_have_nothing_in_common() {
 }
 
 #[test]
+fn a_rotation_says_what_it_did_and_whom_it_cuts_short() {
+    let place = Place::new();
+    let settings = serde_json::json!({
+        "state_dir": place.path("state"), "issuers": { "corp": { "internal": {} }, "partners": { "internal": { "ttl": "2h" } } },
+    });
+    std::fs::write(place.path("portolan.yaml"), settings.to_string()).unwrap();
+    let roots = || place.cli("ca root --issuer partners").matches("BEGIN CERTIFICATE").count();
+    let other = place.cli("ca root");
+    assert_eq!(roots(), 1);
+    let said = place.cli("ca issue --cn alice --issuer partners --out alice");
+    let until: Timestamp = said.split("valid until ").nth(1).unwrap()[..20].parse().unwrap();
+    assert!((7000..=7200).contains(&(until.as_second() - Timestamp::now().as_second())), "the issuer's ttl: {said}");
+    place.cli("ca issue --cn bob --issuer partners --ttl 48h --out bob");
+
+    let said = place.cli("ca rotate --issuer partners --overlap 24h");
+    assert!(said.starts_with("rotated: CN=Portolan partners Root CA "), "{said}");
+    assert!(said.contains("trusted beside it until ") && said.contains("(CN=bob), valid until "), "{said}");
+    assert!(!said.contains("CN=alice"), "{said}");
+    assert_eq!((roots(), place.cli("ca root")), (2, other), "of one issuer alone");
+    // Old and new certificates verify by what `ca root` prints now.
+    std::fs::write(place.path("both.pem"), place.cli("ca root --issuer partners")).unwrap();
+    place.cli("ca issue --cn carol --issuer partners --out carol");
+    for out in ["alice", "carol"] {
+        let line = format!("verify -x509_strict -CAfile both.pem -untrusted {out}/cert.pem {out}/cert.pem");
+        assert!(place.openssl(&line).status.success(), "{out}");
+    }
+    let again = run(&mut place.command("ca rotate --issuer partners"));
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("--overlap 0s"), "{again:?}");
+    let said = place.cli("ca rotate --issuer partners --overlap 0s");
+    assert!(said.contains("refused from now on"), "{said}");
+    assert_eq!(roots(), 1);
+    let none = run(place.command("ca rotate").env("PORTOLAN_STATE_DIR", place.path("other")));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("there is no internal CA"), "{none:?}");
+}
+
+#[test]
+fn a_passphrase_and_constraints_of_the_settings_hold_for_every_command() {
+    let place = Place::new();
+    let settings = |internal: serde_json::Value| {
+        let all =
+            serde_json::json!({ "state_dir": place.path("state"), "issuers": { "corp": { "internal": internal } } });
+        std::fs::write(place.path("portolan.yaml"), all.to_string()).unwrap();
+    };
+    let refused = |line: &str, words: &[&str]| {
+        let output = run(&mut place.command(line));
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && words.iter().all(|word| told.contains(word)), "{line}: {told}");
+    };
+    std::fs::write(place.path("p"), "s3cret\n").unwrap();
+    settings(serde_json::json!({ "passphrase_file": "p", "name_constraints": { "dns": ["corp.example"] } }));
+    place.cli("ca issue --dns a.corp.example --out a");
+    assert!(place.verifies("a", "-purpose sslserver -verify_hostname a.corp.example"));
+    refused("ca issue --dns a.example --out b", &["may not sign DNS:a.example", "permit dns: corp.example"]);
+    assert!(!place.path("b").exists());
+    place.cli("ca rotate");
+    place.cli("ca issue --dns a.corp.example --out a");
+    place.cli("ca revoke a/cert.pem");
+    for key in ["root-key.pem", "intermediate-key.pem"] {
+        assert!(std::fs::read_to_string(place.ca().join(key)).unwrap().starts_with("-----BEGIN ENCRYPTED PRIVATE KEY"));
+    }
+    settings(serde_json::json!({}));
+    for line in ["ca root", "ca issue --cn a --out b", "ca rotate --overlap 0s"] {
+        refused(line, &["is encrypted", "issuers.corp.internal.passphrase_file"]);
+    }
+}
+
+#[test]
 fn a_revocation_is_told_once_more_and_is_on_record() {
     let place = Place::new();
     place.cli("ca issue --cn alice --out a");
@@ -248,8 +320,7 @@ fn a_revocation_is_told_once_more_and_is_on_record() {
     let print = String::from_utf8(place.openssl("x509 -noout -fingerprint -sha256 -in a/cert.pem").stdout).unwrap();
     let said = place.cli(&format!("ca revoke {}", print.trim().split_once('=').unwrap().1));
     assert!(said.starts_with("revoked already: serial "), "{said}");
-    let log = std::fs::read_to_string(place.ca().join("log")).unwrap();
-    let events: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events = place.events(&["issued", "revoked"]);
     assert_eq!(events.iter().map(|line| line["event"].as_str().unwrap()).collect::<Vec<_>>(), ["issued", "revoked"]);
     assert!(events.iter().all(|line| line["serial"] == serial.to_lowercase() && line["subject"] == "CN=alice"));
     let output = run(&mut place.command("ca revoke 0123"));
@@ -306,78 +377,90 @@ fn mutual_tls_takes_the_three_commands_of_the_readme() {
     eventually("it is taken back", || if answered(&ask) { Err("answered") } else { Ok(()) });
 }
 
-/// Where the writer is to write. Without it, the writer is a test that has nothing to do.
-const WRITE_TO: &str = "PORTOLAN_TEST_CA";
-const KILLS: usize = 100;
+const KILLS: u64 = 100;
 
-/// Issues and revokes as fast as the disk lets it, and notes what it was told is done, until it is killed.
-#[test]
-fn writer() {
-    let Ok(dir) = std::env::var(WRITE_TO) else { return };
-    let dir = Path::new(&dir);
-    let mut done = std::fs::OpenOptions::new().append(true).create(true).open(dir.join("done")).unwrap();
-    let request = LeafRequest {
-        names: vec![San::uri("spiffe://example.org/a").unwrap()],
-        common_name: None,
-        purposes: Purposes { client: true, server: false },
-    };
-    for n in 0.. {
-        let ca = InternalCa::open(&dir.join("ca"), "corp").unwrap();
-        let serial = ca.issue(&request, Duration::from_secs(3600), Timestamp::now()).unwrap().serial;
-        done.write_all(format!("issued {serial}\n").as_bytes()).unwrap();
-        if n % 2 == 0 {
-            ca::revoke(&dir.join("ca"), "corp", &serial, Timestamp::now()).unwrap();
-            done.write_all(format!("revoked {serial}\n").as_bytes()).unwrap();
-        }
-    }
-}
+/// Issues, revokes and rotates as fast as it can, and notes what it was told is done. It begins with the step that it is
+/// given, so that each is met early, while the commands start, and late.
+const AT_WORK: &str = r#"
+  step() {
+    case $1 in
+      0) said=$("$PORTOLAN" ca issue --uri spiffe://example.org/a --out out) && said=${said#issued: serial } &&
+           echo "issued ${said%% *}" >>done ;;
+      1) serial=$(sed -n 's/^issued //p' done | tail -n 1)
+         "$PORTOLAN" ca revoke "$serial" >/dev/null && echo "revoked $serial" >>done ;;
+      2) "$PORTOLAN" ca rotate --overlap "$(($2 % 2))s" >/dev/null && echo "rotated" >>done ;;
+    esac
+  }
+  n=$0
+  while :; do step $((n % 3)) $n; n=$((n + 1)); done
+"#;
 
 #[test]
 fn a_hundred_kills_lose_no_revocation_and_use_no_serial_twice() {
-    let dir = tempfile::tempdir().unwrap();
-    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+    let place = Place::new();
+    let read = |name: &str| std::fs::read_to_string(place.path(name)).unwrap_or_default();
+    place.cli("ca root");
+    let started = Instant::now();
+    let made = |events: &[&str]| -> Vec<String> {
+        place.events(events).iter().map(|line| line["serial"].as_str().unwrap().to_string()).collect()
+    };
     for kill in 0..KILLS {
         let before = read("done").len();
-        let mut writer = Command::new(std::env::current_exe().unwrap())
-            .args(["proxy::ca::writer", "--exact"])
-            .env(WRITE_TO, dir.path())
+        let mut worker = Command::new("sh")
+            .args(["-c", AT_WORK, &(kill + kill / 3).to_string()])
+            .env("PORTOLAN", PORTOLAN)
+            .env("PORTOLAN_STATE_DIR", place.path("state"))
+            .current_dir(place.dir.path())
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        eventually("it writes", || if read("done").len() > before { Ok(()) } else { Err(writer.try_wait()) });
-        std::thread::sleep(Duration::from_micros((kill as u64 * 7919) % 20_000));
-        assert!(writer.try_wait().unwrap().is_none(), "it ended by itself");
-        writer.kill().unwrap();
-        writer.wait().unwrap();
-        InternalCa::open(&dir.path().join("ca"), "corp").unwrap();
+        // Some while the first command is under way, the others after it.
+        if kill % 4 != 0 {
+            let done = || read("done").len();
+            eventually("a step is done", || if done() > before { Ok(()) } else { Err(worker.try_wait()) });
+        }
+        std::thread::sleep(Duration::from_micros(kill * 7919 * 31 % 100_000));
+        assert!(worker.try_wait().unwrap().is_none(), "it ended by itself");
+        output_of(Command::new("kill").args(["-KILL", "--", &format!("-{}", worker.id())]));
+        worker.wait().unwrap();
+
+        let ca = InternalCa::open(&place.ca(), "corp").unwrap();
+        let issued = ca.issue_server(&["a.example".parse().unwrap()], Duration::from_secs(60)).unwrap();
+        let signer = ca::Known::of(&issued.chain[1]).unwrap().serial;
+        let root = ca::Known::of(&ca.root_der()).unwrap().serial;
+        let known = made(&["root_created", "root_rotated", "intermediate_created"]);
+        assert!(known.contains(&signer) && known.contains(&root), "who signs is on no record");
     }
     let done = read("done");
-    // A kill may have cut the last line of a life short: only whole ones were told.
+    // A kill may have cut a line short: only whole ones were told.
     let told = |what: &str| -> BTreeSet<String> {
-        done.lines()
-            .filter_map(|line| line.strip_prefix(what))
-            .filter(|serial| serial.len() == 32)
-            .map(String::from)
-            .collect()
+        let serials = done.lines().filter_map(|line| line.strip_prefix(what));
+        serials.filter(|serial| serial.len() == 32).map(String::from).collect()
     };
     let (issued, revoked) = (told("issued "), told("revoked "));
-    let log = read("ca/log");
-    let lines: Vec<serde_json::Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let logged: Vec<&str> =
-        lines.iter().filter(|line| line["event"] == "issued").map(|line| line["serial"].as_str().unwrap()).collect();
-    let unique: BTreeSet<String> = logged.iter().map(|serial| (*serial).to_string()).collect();
-    assert_eq!(unique.len(), logged.len(), "a serial was used twice");
-    assert!(issued.is_subset(&unique), "one was handed out that is on no record");
-    let list = DenyList::parse(&std::fs::read(dir.path().join("ca/revoked.json")).unwrap()).unwrap();
+    let rotated = done.lines().filter(|line| *line == "rotated").count();
+    let all = made(&["issued", "root_created", "root_rotated", "intermediate_created"]);
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "a serial was used twice");
+    let on_record: BTreeSet<String> = made(&["issued"]).into_iter().collect();
+    assert!(issued.is_subset(&on_record), "one was handed out that is on no record");
+    let list = DenyList::parse(&std::fs::read(place.ca().join("revoked.json")).unwrap()).unwrap();
     let listed: BTreeSet<String> = list.entries.into_iter().map(|entry| entry.certificate.serial).collect();
     assert!(revoked.is_subset(&listed), "a revocation was lost");
-    assert!(revoked.len() >= KILLS / 2, "{}", revoked.len());
+    let rotations = made(&["root_rotated"]).len();
     announce(&format!(
-        "{KILLS} kills: {} issued ({} more on record), {} revoked ({} more on the list)",
+        "{KILLS} kills in {:?}: {} issued ({} more on record), {} revoked ({} more on the list), {rotated} rotated ({} more begun)",
+        started.elapsed(),
         issued.len(),
-        unique.len() - issued.len(),
+        on_record.len() - issued.len(),
         revoked.len(),
-        listed.len() - revoked.len()
+        listed.len() - revoked.len(),
+        rotations - rotated,
     ));
+    assert!(issued.len() >= 20 && revoked.len() >= 10 && rotated >= 10, "too little was under way");
+    // And it is a CA still.
+    place.cli("ca issue --cn a --out last");
+    assert!(place.verifies("last", "-purpose sslclient"));
 }

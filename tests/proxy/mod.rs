@@ -4,6 +4,7 @@
 
 mod balancing;
 mod ca;
+mod ca_life;
 mod clients;
 mod departures;
 mod engine_faults;

@@ -252,9 +252,7 @@ fn the_admin_api_only_reads_and_only_for_this_machine() {
 #[test]
 fn commands_that_are_not_built_yet_say_so_and_exit_with_2() {
     let dir = tempfile::tempdir().unwrap();
-    for words in
-        ["check a.yaml", "check --compose compose.yaml", "check -", "explain https://a.example/", "crds", "ca rotate"]
-    {
+    for words in ["check a.yaml", "check --compose compose.yaml", "check -", "explain https://a.example/", "crds"] {
         let output = run(&mut command(dir.path(), &words.split(' ').collect::<Vec<_>>()));
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && said.contains("NotSupportedYet"), "{words}: {output:?}");

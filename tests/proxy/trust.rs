@@ -112,12 +112,22 @@ fn fedora_has_its_own_place_and_tool_and_elsewhere_it_is_told() {
     ));
     system.sh("chmod 755 /etc/tools/update-ca-trust");
     let path = format!("/etc/tools:{}", std::env::var("PATH").unwrap());
-    for (words, wanted) in [(&["trust"][..], "installed: "), (&["trust", "--uninstall"], "taken out: ")] {
+    // In an overlap both roots, and one after it. No key is asked for.
+    for (words, installed, gone) in [
+        (&["trust"][..], 1, 0),
+        (&["rotate", "--overlap", "1h"], 0, 0),
+        (&["trust"], 2, 0),
+        (&["rotate", "--overlap", "0s"], 0, 0),
+        (&["trust"], 1, 2),
+        (&["trust", "--uninstall"], 0, 1),
+    ] {
         let output = run(system.ca(&state, words).env("PATH", &path));
+        let told = said(&output);
+        let count = |what: &str| told.matches(&format!("{what}{anchors}/portolan-corp-")).count();
         assert!(output.status.success(), "{output:?}");
-        assert!(said(&output).contains(&format!("{wanted}{anchors}/portolan-corp-")), "{output:?}");
+        assert_eq!((count("installed: "), count("taken out: ")), (installed, gone), "{words:?}: {told}");
     }
-    assert_eq!(system.sh("cat /etc/told"), "extract 1\nextract 0");
+    assert_eq!(system.sh("cat /etc/told"), "extract 1\nextract 2\nextract 1\nextract 0");
 
     system.sh(&format!("rm -rf /etc/pki /etc/debian_version {STORE}"));
     let output = run(&mut system.ca(&state, &["trust"]));

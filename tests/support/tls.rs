@@ -201,6 +201,11 @@ impl Session {
         self.connection.peer_certificates().unwrap()[0].to_vec()
     }
 
+    /// The whole of what it showed.
+    pub fn chain(&self) -> Vec<Vec<u8>> {
+        self.connection.peer_certificates().unwrap().iter().map(|der| der.to_vec()).collect()
+    }
+
     /// Its subject alternative names, as openssl writes them.
     pub fn names(&self) -> Vec<String> {
         let der = self.certificate();

@@ -1,7 +1,10 @@
-//! What the CA did: one line of JSON for each certificate issued or revoked, in `log` beside its keys.
+//! What the CA did: one line of JSON for each certificate issued or revoked and for each root and intermediate, in `log`
+//! beside its keys.
 //!
 //! ```text
 //! issue ─▶ line on disk ─▶ the certificate is handed out        so that none is out there that the CA does not know
+//! a handshake ─▶ the certificate is shown ─▶ line on disk         within a minute: no handshake waits for a disk
+//! rotate, a new intermediate ─▶ line on disk ─▶ its files       likewise
 //! revoke ─▶ revoked.json on disk ─▶ line on disk                a copy: what is denied stands in revoked.json
 //! ```
 //!
@@ -25,22 +28,43 @@ pub(super) struct Line {
     pub event: Event,
     #[serde(flatten)]
     pub certificate: Known,
+    /// Of a new root: the serial of the one before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
+    /// Of a new root: the end of the overlap in which that one is trusted still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+impl Line {
+    pub fn new(at: Timestamp, event: Event, certificate: Known) -> Line {
+        Line { at, event, certificate, replaces: None, until: None }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Event {
     Issued,
+    /// For a handshake, which waits for no disk: the line follows within a minute.
+    IssuedOnDemand,
     Revoked,
+    /// The first.
+    RootCreated,
+    RootRotated,
+    IntermediateCreated,
     /// Of a later Portolan.
     #[serde(other)]
     Other,
 }
 
-/// After a return of `Ok` the line survives a power cut. The caller holds the CA's lock.
-pub(super) fn append(path: &Path, line: &Line) -> io::Result<()> {
-    let mut text = serde_json::to_vec(line)?;
-    text.push(b'\n');
+/// After a return of `Ok` the lines survive a power cut. The caller holds the CA's lock.
+pub(super) fn append(path: &Path, lines: &[Line]) -> io::Result<()> {
+    let mut text = Vec::new();
+    for line in lines {
+        serde_json::to_writer(&mut text, line)?;
+        text.push(b'\n');
+    }
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(durable::PRIVATE).open(path)?;
     let length = file.metadata()?.len();
     if length > 0 && last_byte(&mut file)? != b'\n' {
@@ -71,10 +95,10 @@ mod tests {
     use super::*;
 
     fn line(serial: &str) -> Line {
-        Line {
-            at: Timestamp::UNIX_EPOCH,
-            event: Event::Issued,
-            certificate: Known {
+        Line::new(
+            Timestamp::UNIX_EPOCH,
+            Event::Issued,
+            Known {
                 serial: serial.into(),
                 fingerprint: "ff".into(),
                 issuer: "CN=i".into(),
@@ -82,19 +106,19 @@ mod tests {
                 names: vec!["DNS:a".into()],
                 not_after: Timestamp::UNIX_EPOCH,
             },
-        }
+        )
     }
 
     #[test]
     fn a_line_that_was_cut_short_takes_none_with_it() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("log");
-        append(&path, &line("01")).expect("written");
+        append(&path, &[line("01")]).expect("written");
         let whole = std::fs::read(&path).expect("read");
         std::fs::write(&path, [&whole[..], &whole[..20]].concat()).expect("written");
-        append(&path, &line("02")).expect("written");
+        append(&path, &[line("02")]).expect("written");
         let later = String::from_utf8(whole).expect("text").replace("issued", "blessed");
-        append(&path, &line("03")).expect("written");
+        append(&path, &[line("03")]).expect("written");
         std::fs::write(&path, [std::fs::read(&path).expect("read"), later.into_bytes()].concat()).expect("written");
         let bytes = std::fs::read(&path).expect("read");
         let read: Vec<(Event, String)> = lines(&bytes).map(|line| (line.event, line.certificate.serial)).collect();

@@ -3,87 +3,82 @@
 //! ```text
 //! <state_dir>/issuers/<name>/ ─open─▶ InternalCa ─issue_server, issue─▶ Issued { chain: [leaf, intermediate], key, … }
 //!                             ◀─store─ (first use; a new intermediate when the old one ages; a line for each issue)
-//!                             ◀─revoke─ serial, fingerprint or file ─▶ revoked.json, which a running proxy follows
+//!                             ◀─revoke─ serial, fingerprint or file ─▶ revoked.json ─┐
+//!                             ◀─rotate─ a new root, vouched for by the old one ──────┴─▶ a running proxy follows
 //! ```
 //!
 //! Every write is made under the lock of the CA's own directory, which is held for that long only: commands and a running
 //! proxy share a CA.
 //!
-//! Root: ECDSA P-256, 10 years. Intermediate: P-256, 1 year, path length 0. Leaf: P-256, as long as the caller says.
-//! The chain that is served never holds the root: who trusts it has it.
+//! Root: ECDSA P-256, 10 years, path length 2. Intermediate: P-256, 1 year unless the settings say otherwise, path length 0.
+//! Leaf: P-256, as long as the caller says. The chain that is served never holds a root: who trusts it has it.
 
 mod certificate;
+mod constraints;
+mod error;
 mod issue;
 mod known;
 mod log;
 mod name;
 mod pkcs12;
+mod retired;
+mod revoke;
 mod revoked;
+mod rotate;
+mod sealed;
 mod store;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use x509_parser::parse_x509_certificate;
 
-use self::certificate::Authority;
+pub(super) use self::certificate::later;
 pub use self::certificate::pem_text;
-pub(super) use self::certificate::{later, two_thirds};
+pub use self::error::CaError;
 pub use self::known::Known;
 pub use self::name::{LeafRequest, Purposes, San};
 pub use self::pkcs12::pkcs12;
+pub use self::retired::{Retired, RetiredRoots};
+pub use self::revoke::{Revocation, revoke};
 pub use self::revoked::{DenyList, Revoked};
-use self::store::Store;
+pub use self::rotate::{OVERLAP, Rotation, rotate};
+pub use self::sealed::Passphrase;
+use self::store::{Signing, Store};
 use crate::model::HostPattern;
 pub use crate::model::certificate::LeafName;
+use crate::model::constraints::NameConstraints;
 
 /// How long a leaf is valid after the moment of its issue, where nobody says otherwise.
 pub const LEAF_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-#[derive(Debug, thiserror::Error)]
-pub enum CaError {
-    #[error(
-        "the files of the internal CA \"{issuer}\" cannot be used: {}: {source}; see to space and permissions there",
-        path.display()
-    )]
-    Io { issuer: String, path: PathBuf, source: io::Error },
-    #[error("{} of the internal CA \"{issuer}\" {why}; restore it from a backup, or {otherwise}", path.display())]
-    Damaged { issuer: String, path: PathBuf, why: String, otherwise: String },
-    #[error(
-        "the root of the internal CA \"{issuer}\", {}, expired at {at}; remove the directory {} to start a new CA, \
-         whose root every client must then be given", path.display(), path.parent().unwrap_or(path).display()
-    )]
-    RootExpired { issuer: String, path: PathBuf, at: Timestamp },
-    #[error("no certificate can carry the name \"{name}\": {why}")]
-    Name { name: String, why: String },
-    #[error("a certificate needs at least one name; give it a --dns, --ip, --uri or --email name, or a client a --cn")]
-    NoName,
-    #[error(
-        "clients look for a server by its host; give the certificate a --dns or --ip name, or make it one for clients"
-    )]
-    NoHost,
-    #[error("a certificate that ends when it begins is none; give it a life with --ttl, such as 24h")]
-    NoLife,
-    #[error(
-        "there is no internal CA \"{issuer}\" in {}; name another with --issuer, or the state directory of the proxy \
-         with --config or PORTOLAN_STATE_DIR", path.display()
-    )]
-    NoCa { issuer: String, path: PathBuf },
-    #[error(
-        "the internal CA \"{issuer}\" has no certificate {certificate} in its log, {}; look it up there, or give the \
-         file of the certificate instead", path.display()
-    )]
-    NotIssued { issuer: String, certificate: String, path: PathBuf },
-    #[error("{certificate} {why}; write a serial number, a SHA-256 fingerprint or the file of a certificate")]
-    NotACertificate { certificate: String, why: String },
-    #[error("the internal CA \"{issuer}\" could not make a certificate: {why}")]
-    Crypto { issuer: String, why: String },
+/// How long an intermediate is valid, where nobody says otherwise.
+pub const INTERMEDIATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// What the settings say of a CA.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaOptions {
+    /// Of leaves that handshakes ask for.
+    pub leaf_life: Duration,
+    pub intermediate_life: Duration,
+    pub constraints: NameConstraints,
+    /// Its one line encrypts the keys.
+    pub passphrase_file: Option<PathBuf>,
+}
+
+impl Default for CaOptions {
+    fn default() -> CaOptions {
+        CaOptions {
+            leaf_life: LEAF_LIFE,
+            intermediate_life: INTERMEDIATE_LIFE,
+            constraints: NameConstraints::default(),
+            passphrase_file: None,
+        }
+    }
 }
 
 impl FromStr for LeafName {
@@ -104,7 +99,7 @@ impl FromStr for LeafName {
 /// A certificate fresh from the CA.
 #[derive(Debug)]
 pub struct Issued {
-    /// Leaf first, then the intermediate.
+    /// Leaf first, then the intermediate; in an overlap also what leads from the root in force to the one before it.
     pub chain: Vec<CertificateDer<'static>>,
     /// Its Debug prints no key.
     pub key: PrivateKeyDer<'static>,
@@ -112,6 +107,8 @@ pub struct Issued {
     pub not_before: Timestamp,
     /// Never after the intermediate's own.
     pub not_after: Timestamp,
+    /// From then on another should take its place: two thirds of its life are over, or its chain is another.
+    pub renewal: Timestamp,
     /// Lower-case hex, 32 digits.
     pub serial: String,
 }
@@ -120,69 +117,33 @@ pub struct Issued {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustFiles {
     pub root: PathBuf,
+    /// The roots before it.
+    pub retired: PathBuf,
     pub revoked: PathBuf,
 }
 
-/// What became of a revocation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revocation {
-    pub certificate: Known,
-    /// `false`: it was revoked before.
-    pub new: bool,
+/// What there is to trust of a CA, by its public files alone: nothing is written, and no key is read.
+#[derive(Debug)]
+pub struct Trusted {
+    /// The root in force first; in an overlap the one before it as well.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// Of the root in force.
+    pub file: PathBuf,
 }
 
-/// Takes back the certificate that `wanted` means: the serial number or SHA-256 fingerprint of one that the log knows, or
-/// the file of any that this CA has signed. Needs no key of the CA.
-pub fn revoke(dir: &Path, issuer: &str, wanted: &str, now: Timestamp) -> Result<Revocation, CaError> {
-    let store = Store::new(dir, issuer);
-    if !dir.is_dir() {
-        return Err(CaError::NoCa { issuer: issuer.into(), path: dir.into() });
-    }
-    let certificate = match number(wanted) {
-        Some(number) => store.issued(&number)?.ok_or_else(|| CaError::NotIssued {
-            issuer: issuer.into(),
-            certificate: wanted.into(),
-            path: store.log(),
-        })?,
-        None => of_file(&store, wanted)?,
-    };
-    let new = store.revoke(&certificate, now)?;
-    Ok(Revocation { certificate, new })
+pub fn trusted(dir: &Path, issuer: &str, now: Timestamp) -> Result<Trusted, CaError> {
+    let store = Store::new(dir, issuer, &CaOptions::default());
+    let roots = store.trusted(now)?;
+    let none = || CaError::NoCa { issuer: issuer.into(), path: dir.into() };
+    roots.map(|roots| Trusted { roots, file: store.root() }).ok_or_else(none)
 }
 
-/// Lower-case hex, of what openssl, browsers and Portolan show.
-fn number(raw: &str) -> Option<String> {
-    let digits: String = raw.chars().filter(|c| !matches!(c, ':' | ' ')).collect();
-    let digits = digits.strip_prefix("0x").unwrap_or(&digits).to_ascii_lowercase();
-    let hex = !digits.is_empty() && digits.len() <= 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-    hex.then_some(digits)
-}
-
-fn of_file(store: &Store, file: &str) -> Result<Known, CaError> {
-    let wrong = |why: String| CaError::NotACertificate { certificate: file.into(), why };
-    let pem = std::fs::read(file).map_err(|error| wrong(format!("cannot be read ({error})")))?;
-    let der = CertificateDer::from_pem_slice(&pem).map_err(|error| wrong(format!("holds no certificate ({error})")))?;
-    let certificate = Known::of(&der).map_err(wrong)?;
-    if store.issued(&certificate.fingerprint)?.is_some() {
-        return Ok(certificate);
-    }
-    let signed = store.intermediate_certificate().is_some_and(|intermediate| {
-        let (leaf, signer) = (parse_x509_certificate(&der), parse_x509_certificate(&intermediate));
-        matches!((leaf, signer), (Ok((_, leaf)), Ok((_, signer)))
-            if leaf.verify_signature(Some(signer.public_key())).is_ok())
-    });
-    match signed {
-        true => Ok(certificate),
-        false => Err(wrong(format!("was not issued by the internal CA \"{}\"", store.issuer()))),
-    }
-}
-
-/// One issuer's CA, loaded. Shared by those who issue; the intermediate changes underneath.
+/// One issuer's CA, loaded. Shared by those who issue; intermediate and root change underneath.
 #[derive(Debug)]
 pub struct InternalCa {
     store: Store,
-    root: Authority,
-    intermediate: RwLock<Arc<Authority>>,
+    signing: RwLock<Arc<Signing>>,
+    roots: AtomicU64,
 }
 
 impl InternalCa {
@@ -193,9 +154,13 @@ impl InternalCa {
     }
 
     pub fn open_at(dir: &Path, name: &str, now: Timestamp) -> Result<InternalCa, CaError> {
-        let store = Store::new(dir, name);
-        let (root, intermediate) = store.load_or_create(now)?;
-        let ca = InternalCa { store, root, intermediate: RwLock::new(Arc::new(intermediate)) };
+        InternalCa::open_with(dir, name, &CaOptions::default(), now)
+    }
+
+    pub fn open_with(dir: &Path, name: &str, options: &CaOptions, now: Timestamp) -> Result<InternalCa, CaError> {
+        let store = Store::new(dir, name, options);
+        let signing = RwLock::new(Arc::new(store.load_or_create(now)?));
+        let ca = InternalCa { store, signing, roots: AtomicU64::new(0) };
         ca.renew(now)?;
         Ok(ca)
     }
@@ -204,26 +169,52 @@ impl InternalCa {
         self.store.issuer()
     }
 
-    /// The certificate for clients to trust.
-    pub fn root_pem(&self) -> String {
-        self.root.certificate_pem()
+    pub fn options(&self) -> &CaOptions {
+        self.store.options()
     }
 
-    pub fn root_der(&self) -> &CertificateDer<'static> {
-        &self.root.certificate
+    /// For clients to trust: the root in force, and in an overlap the one before it.
+    pub fn trusted_pem(&self, now: Timestamp) -> String {
+        self.trusted(now).iter().map(|root| pem_text("CERTIFICATE", root)).collect()
+    }
+
+    /// The root in force first.
+    pub fn trusted(&self, now: Timestamp) -> Vec<CertificateDer<'static>> {
+        let signing = self.current();
+        let before = signing.retired.trusted(now).map(|retired| retired.certificate.clone());
+        [signing.root.certificate.clone()].into_iter().chain(before).collect()
+    }
+
+    /// When [`InternalCa::trusted`] is the next time another by itself.
+    pub fn next_end(&self, now: Timestamp) -> Option<Timestamp> {
+        self.current().retired.next_end(now)
+    }
+
+    /// The root in force.
+    pub fn root_pem(&self) -> String {
+        self.current().root.certificate_pem()
+    }
+
+    pub fn root_der(&self) -> CertificateDer<'static> {
+        self.current().root.certificate.clone()
     }
 
     pub fn root_not_after(&self) -> Timestamp {
-        self.root.validity.not_after
+        self.current().root.validity.not_after
     }
 
     pub fn intermediate_not_after(&self) -> Timestamp {
-        self.current().validity.not_after
+        self.current().intermediate.validity.not_after
     }
 
-    /// The certificate of the root, for clients; and what is taken back. A running proxy follows both files.
+    /// Counts the roots that this process has seen in force here: what an earlier one led to should be issued anew.
+    pub fn roots(&self) -> u64 {
+        self.roots.load(Ordering::Acquire)
+    }
+
+    /// The certificate of the root, for clients; those before it; and what is taken back. A running proxy follows the files.
     pub fn trust_files(&self) -> TrustFiles {
-        TrustFiles { root: self.store.root(), revoked: self.store.revoked() }
+        TrustFiles { root: self.store.root(), retired: self.store.retired(), revoked: self.store.revoked() }
     }
 
     /// Any certificate, valid for `ttl` from now on, or until the intermediate ends, and on record in the CA's log.
@@ -232,7 +223,9 @@ impl InternalCa {
         if ttl.as_secs() == 0 {
             return Err(CaError::NoLife);
         }
-        let issued = issue::leaf(self.name(), &*self.intermediate_for(ttl, now)?, request, ttl, now)?;
+        let signing = self.signing_for(ttl, now)?;
+        self.check(&signing, request)?;
+        let issued = issue::leaf(self.name(), &signing, request, ttl, now)?;
         let known = Known::of(&issued.chain[0]);
         let known = known.map_err(|why| CaError::Crypto { issuer: self.name().into(), why })?;
         self.store.record_issued(known, now)?;
@@ -240,7 +233,7 @@ impl InternalCa {
     }
 
     /// A server certificate for all of `names`, valid for `ttl` from now on. The proxy asks for it in a handshake, which
-    /// waits for no disk: it is on no record, and of no use to a client.
+    /// waits for no disk: it is on no record yet ([`InternalCa::record_on_demand`]), and of no use to a client.
     pub fn issue_server(&self, names: &[LeafName], ttl: Duration) -> Result<Issued, CaError> {
         self.issue_server_at(names, ttl, Timestamp::now())
     }
@@ -249,45 +242,85 @@ impl InternalCa {
         let names = names.iter().map(|name| name.to_string().parse()).collect::<Result<Vec<LeafName>, CaError>>()?;
         let request = LeafRequest::server(&names);
         request.check()?;
-        issue::leaf(self.name(), &*self.intermediate_for(ttl, now)?, &request, ttl, now)
+        let signing = self.signing_for(ttl, now)?;
+        self.check(&signing, &request)?;
+        issue::leaf(self.name(), &signing, &request, ttl, now)
+    }
+
+    /// Puts certificates that handshakes asked for on record, after the fact.
+    pub fn record_on_demand(&self, issued: Vec<(Timestamp, Known)>) -> Result<(), CaError> {
+        self.store.record_on_demand(issued)
+    }
+
+    /// Whether a certificate for this host keeps to the name constraints.
+    pub fn permits(&self, name: &LeafName) -> Result<(), CaError> {
+        self.check(&self.current(), &LeafRequest::server(std::slice::from_ref(name)))
     }
 
     /// Makes a new intermediate where the present one ages, so that no handshake has to wait for the disk.
     pub fn renew(&self, now: Timestamp) -> Result<(), CaError> {
-        self.intermediate_for(LEAF_LIFE, now).map(drop)
+        self.signing_for(self.options().leaf_life, now).map(drop)
     }
 
-    fn current(&self) -> Arc<Authority> {
-        self.intermediate.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Whether these files, of the root and of those before it, say what is in force here.
+    pub fn agrees_with(&self, root: &[u8], retired: &[u8]) -> bool {
+        let signing = self.current();
+        root == signing.root.certificate_pem().as_bytes()
+            && RetiredRoots::parse(retired).is_ok_and(|retired| retired == signing.retired)
     }
 
-    /// The intermediate to sign with. While an aging one cannot be replaced (a full disk, say) it goes on signing until
-    /// it expires: a certificate that ends early is better than none.
-    fn intermediate_for(&self, ttl: Duration, now: Timestamp) -> Result<Arc<Authority>, CaError> {
-        let root = self.root.validity;
-        if root.not_after <= now {
-            return Err(CaError::RootExpired {
-                issuer: self.name().into(),
-                path: self.store.root(),
-                at: root.not_after,
-            });
+    /// Takes over what another process has made of the files.
+    pub fn follow(&self, now: Timestamp) -> Result<(), CaError> {
+        // Read before the lock is taken: handshakes wait for it.
+        let fresh = self.store.load_or_create(now)?;
+        self.put(&mut self.signing.write().unwrap_or_else(PoisonError::into_inner), fresh);
+        Ok(())
+    }
+
+    fn check(&self, signing: &Signing, request: &LeafRequest) -> Result<(), CaError> {
+        constraints::check(self.name(), &self.options().constraints, false, request)?;
+        constraints::check(self.name(), &signing.root.constraints, true, request)
+    }
+
+    fn current(&self) -> Arc<Signing> {
+        self.signing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn put(&self, held: &mut Arc<Signing>, fresh: Signing) {
+        if held.root.certificate != fresh.root.certificate || held.retired != fresh.retired {
+            self.roots.fetch_add(1, Ordering::Release);
         }
-        let wanted = |held: &Authority| issue::intermediate_is_due(held, &self.root, ttl, now);
-        if !wanted(&self.current()) {
-            return Ok(self.current());
+        *held = Arc::new(fresh);
+    }
+
+    /// What to sign with. While an aging intermediate cannot be replaced (a full disk, say) it goes on signing until it
+    /// expires: a certificate that ends early is better than none.
+    fn signing_for(&self, ttl: Duration, now: Timestamp) -> Result<Arc<Signing>, CaError> {
+        let wanted =
+            |held: &Signing| issue::intermediate_is_due(&held.intermediate, &held.root, self.options(), ttl, now);
+        let current = self.current();
+        if !wanted(&current) {
+            return self.unexpired(current, now);
         }
-        let mut held = self.intermediate.write().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.signing.write().unwrap_or_else(PoisonError::into_inner);
         if !wanted(&held) {
-            return Ok(held.clone());
+            return self.unexpired(held.clone(), now);
         }
-        match self.store.replace_intermediate(&self.root, wanted, now) {
-            Ok(fresh) => *held = Arc::new(fresh),
-            Err(error) if held.validity.holds(now) => {
+        match self.store.replace_intermediate(wanted, now) {
+            Ok(fresh) => self.put(&mut held, fresh),
+            Err(error) if held.intermediate.validity.holds(now) => {
                 tracing::warn!(issuer = self.name(), %error, "the intermediate of the internal CA is not renewed");
             }
             Err(error) => return Err(error),
         }
-        Ok(held.clone())
+        self.unexpired(held.clone(), now)
+    }
+
+    fn unexpired(&self, signing: Arc<Signing>, now: Timestamp) -> Result<Arc<Signing>, CaError> {
+        match signing.root.validity.not_after {
+            at if at <= now => Err(CaError::RootExpired { issuer: self.name().into(), path: self.store.root(), at }),
+            _ => Ok(signing),
+        }
     }
 }
 

@@ -20,7 +20,6 @@ impl Trust {
     ) {
         let file = match &bundle.from {
             Some(BundleSource::File(path)) => Some(path),
-            Some(BundleSource::Issuer(name)) => found.issuers.get(name).map(|files| &files.root),
             _ => None,
         };
         let place = place(file);
@@ -28,7 +27,10 @@ impl Trust {
             Some(BundleSource::File(path)) => content(path, found.files),
             Some(BundleSource::Pem(pem)) => Ok(pem.as_bytes().into()),
             Some(BundleSource::Issuer(name)) => match self.own.get(name) {
-                Some(own) => own.root.clone(),
+                Some(own) => own.trusted(now).map(|(roots, end)| {
+                    refreshed.next = refreshed.next.into_iter().chain(end).min();
+                    roots
+                }),
                 None => Err(format!("there is no internal CA \"{name}\" under issuers:")),
             },
             None => Err("it says nothing".to_string()),

@@ -1,13 +1,14 @@
-//! The internal CAs, as those see them who trust them: a root, and what is taken back.
+//! The internal CAs, as those see them who trust them: a root, those before it, and what is taken back.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
 use super::content;
-use crate::control::ca::{DenyList, TrustFiles};
+use crate::control::ca::{DenyList, RetiredRoots, TrustFiles, pem_text};
 use crate::material::file::Content;
 use crate::model::certificate::unhex;
 use crate::model::id::Name;
@@ -16,8 +17,11 @@ use crate::table::trust::{Withdrawn, certificates};
 
 #[derive(Debug)]
 pub(super) struct OwnCa {
-    pub root: Content,
-    /// Every root that it has had: what it has taken back stays so whatever becomes of the file.
+    root: Content,
+    retired: Content,
+    /// The root in force, and those before it; the words for a person name the file.
+    read: Result<(Vec<CertificateDer<'static>>, RetiredRoots), String>,
+    /// Every root that it has had: what it has taken back stays so whatever becomes of the files.
     roots: Vec<CertificateDer<'static>>,
     /// The words for a person name the file.
     pub withdrawn: Result<Withdrawn, String>,
@@ -30,21 +34,27 @@ pub(super) fn refresh(
     files: &BTreeMap<PathBuf, Content>,
 ) {
     own.retain(|name, _| issuers.contains_key(name));
-    for (name, TrustFiles { root, revoked }) in issuers {
-        let (root, list) = (content(root, files), content(revoked, files));
-        if own.get(name).is_none_or(|own| own.root != root || own.revoked != list) {
+    for (name, places) in issuers {
+        let TrustFiles { root, retired, revoked } = places;
+        let now = [root, retired, revoked].map(|path| content(path, files));
+        if own.get(name).is_none_or(|own| [&own.root, &own.retired, &own.revoked] != now.each_ref()) {
             let before = own.remove(name).map(|own| own.roots).unwrap_or_default();
-            own.insert(name.clone(), OwnCa::new(before, root, list, revoked));
+            own.insert(name.clone(), OwnCa::new(before, now, places));
         }
     }
 }
 
 impl OwnCa {
-    fn new(mut roots: Vec<CertificateDer<'static>>, root: Content, revoked: Content, place: &Path) -> OwnCa {
-        let read = root.as_ref().ok().and_then(|bytes: &Arc<[u8]>| certificates(bytes).ok());
-        for root in read.unwrap_or_default() {
-            if !roots.contains(&root) {
-                roots.push(root);
+    fn new(mut roots: Vec<CertificateDer<'static>>, files: [Content; 3], places: &TrustFiles) -> OwnCa {
+        let [root, retired, revoked] = files;
+        let place = &places.revoked;
+        let read = read(&root, &retired, places);
+        let named = read
+            .iter()
+            .flat_map(|(roots, retired)| roots.iter().chain(retired.entries.iter().map(|entry| &entry.certificate)));
+        for root in named {
+            if !roots.contains(root) {
+                roots.push(root.clone());
             }
         }
         let mend = "write it anew with any portolan ca command";
@@ -55,14 +65,36 @@ impl OwnCa {
         OwnCa {
             roots,
             withdrawn: withdrawn.map_err(|why| format!("{}: {why}; {mend}, after removing it", place.display())),
+            read,
             root,
+            retired,
             revoked,
         }
+    }
+
+    /// The roots that are trusted at this moment, as PEM, and when that is the next time otherwise.
+    pub fn trusted(&self, now: Timestamp) -> Result<(Arc<[u8]>, Option<Timestamp>), String> {
+        let (roots, retired) = self.read.as_ref().map_err(Clone::clone)?;
+        let before = retired.trusted(now).map(|entry| &entry.certificate);
+        let pem: String = roots.iter().chain(before).map(|root| pem_text("CERTIFICATE", root)).collect();
+        Ok((pem.into_bytes().into(), retired.next_end(now)))
     }
 
     pub fn is_root(&self, certificate: &CertificateDer<'_>) -> bool {
         self.roots.contains(certificate)
     }
+}
+
+fn read(
+    root: &Content,
+    retired: &Content,
+    places: &TrustFiles,
+) -> Result<(Vec<CertificateDer<'static>>, RetiredRoots), String> {
+    let bytes: &Arc<[u8]> = root.as_ref().map_err(Clone::clone)?;
+    let roots = certificates(bytes).map_err(|why| format!("{}: {why}", places.root.display()))?;
+    let bytes = retired.as_ref().map_err(Clone::clone)?;
+    let retired = RetiredRoots::parse(bytes).map_err(|why| format!("{}: it {why}", places.retired.display()))?;
+    Ok((roots, retired))
 }
 
 fn withdrawn(list: &DenyList) -> Result<Withdrawn, String> {

@@ -9,7 +9,7 @@ use rcgen::{
 use tempfile::TempDir;
 
 use super::*;
-use crate::control::ca::{InternalCa, LeafRequest, Purposes, San, pem_text, revoke};
+use crate::control::ca::{CaOptions, InternalCa, LeafRequest, Purposes, San, pem_text, revoke, rotate};
 use crate::control::state::StateDir;
 use crate::model::diagnostic::Severity;
 use crate::model::id::{Kind, Provider, Source};
@@ -208,6 +208,52 @@ fn the_root_of_an_internal_ca_brings_what_is_taken_back_by_any_name() {
     assert_eq!(world.bundle().expect("trusted").withdrawn.serials.len(), 1);
     world.file("/b.pem", &Authority::named("other").certificate.pem());
     assert_eq!(world.bundle().expect("trusted").withdrawn.serials.len(), 0);
+}
+
+#[test]
+fn in_an_overlap_both_roots_are_trusted_and_then_the_new_one() {
+    let mut world = World::new(BundleSource::Issuer(Name::normalised("corp")), None);
+    let old = world.corp().root_der();
+    world.reread();
+    let hour = Duration::from_secs(3600);
+    rotate(corp_dir(&world), "corp", &CaOptions::default(), hour, now()).expect("rotated");
+    let refreshed = world.reread();
+    let until = now() + hour;
+    assert!(refreshed.changed && refreshed.next == Some(until), "{refreshed:?}");
+    let new = world.corp().root_der();
+    let anchors = |world: &World| -> std::collections::BTreeSet<Vec<u8>> {
+        world.bundle().expect("trusted").anchors.iter().map(|anchor| anchor.der.to_vec()).collect()
+    };
+    assert_eq!(anchors(&world), [new.to_vec(), old.to_vec()].into());
+    let found = Found { files: &world.files, urls: &world.urls, issuers: &world.issuers };
+    let refreshed = world.trust.refresh(&world.desired, found, &mut world.numbers, until);
+    assert!(refreshed.changed && refreshed.findings.is_empty(), "{refreshed:?}");
+    assert_eq!(anchors(&world), [new.to_vec()].into());
+
+    // What cannot be read closes.
+    for (file, text) in [("retired.json", "{}"), ("root.pem", "garbage")] {
+        let path = corp_dir(&world).join(file);
+        let good = fs::read(&path).expect("read");
+        fs::write(&path, text).expect("written");
+        assert!(said(&world.reread(), Severity::Error).contains(file));
+        assert!(world.bundle().is_err(), "{file}");
+        fs::write(&path, good).expect("written");
+        world.reread();
+        assert!(world.bundle().is_ok(), "{file}");
+    }
+}
+
+#[test]
+fn what_was_taken_back_stays_so_where_a_bundle_names_a_root_that_is_retired() {
+    let mut world = World::new(BundleSource::File("/b.pem".into()), None);
+    let ca = world.corp();
+    let (serial, _) = issued(&ca, "spiffe://a/b");
+    revoke(corp_dir(&world), "corp", &serial, now()).expect("revoked");
+    rotate(corp_dir(&world), "corp", &CaOptions::default(), Duration::ZERO, now()).expect("rotated");
+    // By a process that never saw the old root in force.
+    world.reread();
+    world.file("/b.pem", &ca.root_pem());
+    assert_eq!(world.bundle().expect("trusted").withdrawn.serials.len(), 1);
 }
 
 #[test]

@@ -197,12 +197,17 @@ impl<'d> Build<'d> {
             }
             return CertificateSource::None;
         };
-        let issuers = issuers(&self.materials, &facts.tls.issuers);
+        let mut issuers = issuers(&self.materials, &facts.tls.issuers);
+        let refusals: Vec<String> = issuers.iter().filter_map(|issuer| issuer.refuses(&name)).collect();
+        issuers.retain(|issuer| issuer.refuses(&name).is_none());
         if issuers.is_empty() {
             let named: Vec<&str> = facts.tls.issuers.iter().map(Name::as_str).collect();
+            let why = match refusals.is_empty() {
+                true => format!("there is no issuer {}; see issuers:", named.join(", ")),
+                false => refusals.join("; "),
+            };
             for one in claims {
-                let detail =
-                    format!("no certificate for {host}: there is no issuer {}; see issuers:", named.join(", "));
+                let detail = format!("no certificate for {host}: {why}");
                 let origin = one.route.origin.clone();
                 self.findings.push(Diagnostic::error(one.route.id.clone(), Reason::NoCertificate, origin, detail));
             }
