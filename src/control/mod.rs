@@ -143,6 +143,9 @@ struct Sockets {
     failed: BTreeMap<usize, String>,
 }
 
+/// Before the end of a root, which nobody but its owner replaces.
+const ROOT_WARNING: Duration = Duration::from_secs(90 * 24 * 3600);
+
 /// How often leaves are looked through for renewal.
 const RENEWAL: Duration = Duration::from_secs(60);
 
@@ -309,12 +312,19 @@ impl Control {
         let (mut roots, mut findings) = (BTreeMap::new(), Vec::new());
         for (name, store) in &tuning.issuers {
             let TrustFiles { root, retired, .. } = store.ca().trust_files();
+            let subject = || ObjectId::new(&Source::new(Provider::Settings, None), Kind::Issuer, name.as_str());
             if let (Some(root), Some(retired)) = (files.get(&root), files.get(&retired))
                 && let Err(error) = store.follow(root, retired, now)
             {
-                let subject = ObjectId::new(&Source::new(Provider::Settings, None), Kind::Issuer, name.as_str());
                 let detail = format!("{error}; it goes on with the root that it had");
-                findings.push(Diagnostic::error(subject, Reason::Unreadable, Origin::Default, detail));
+                findings.push(Diagnostic::error(subject(), Reason::Unreadable, Origin::Default, detail));
+            }
+            let end = store.ca().root_not_after();
+            if ca::later(now, ROOT_WARNING) >= end {
+                let detail = format!(
+                    "the root of the internal CA \"{name}\" ends at {end}; portolan ca rotate gives it a new one"
+                );
+                findings.push(Diagnostic::warning(subject(), Reason::CertificateInvalid, Origin::Default, detail));
             }
             roots.insert(name.clone(), store.ca().trusted(now));
         }

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use crate::support::announce;
@@ -89,6 +90,23 @@ fn a_host_outside_the_constraints_is_a_problem_of_its_route_until_the_settings_p
     portolan.edit(json!({ "issuers": { "corp": { "internal": { "ttl": "1s" } } } }));
     portolan.problem("Invalid", &["issuers.corp.internal.ttl", "write 2s or more"]);
     assert_eq!(status("r.test"), 200);
+}
+
+#[test]
+fn a_root_that_is_about_to_end_is_a_problem_until_it_is_rotated() {
+    let (backend, dir) = (Backend::named("s"), tempfile::tempdir().unwrap());
+    let long_ago = Timestamp::now() - SignedDuration::from_hours(24 * 3600);
+    let ca = dir.path().join("state/issuers/corp");
+    portolan::control::ca::InternalCa::open_at(&ca, "corp", long_ago).unwrap();
+    let portolan = Portolan::serving(json!({
+        "state_dir": dir.path().join("state"),
+        "routes": { "r": { "host": "r.test", "service": "s" } }, "services": { "s": { "endpoints": [backend.url()] } },
+    }));
+    portolan.problem("CertificateInvalid", &["the root of the internal CA", "portolan ca rotate"]);
+    assert_eq!(portolan.get("https://r.test/").unwrap().status, 200);
+    portolan.cli(&["ca", "rotate"]);
+    portolan.without_problems();
+    assert_eq!(portolan.get("https://r.test/").unwrap().status, 200, "for a client of the old root");
 }
 
 /// A client of one time: the roots that it knows, and what it shows.
