@@ -32,6 +32,7 @@ mod retries;
 mod revocation;
 mod routing;
 mod settings;
+mod sidecar;
 mod state;
 mod swap;
 mod tls;

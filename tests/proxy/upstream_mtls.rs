@@ -1,12 +1,14 @@
 //! Who Portolan is to endpoints that ask for a certificate, and whom it takes for them. What is not agreed on is a 502
 //! that says why; nothing goes in the clear instead, and nothing over a connection that was made as somebody else.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::announce;
 use crate::support::backend::Told;
 use crate::support::http::{Answer, send_plain_within};
 use crate::support::peer::{Peer, Speaks};
@@ -36,6 +38,10 @@ impl Pki {
 
 /// Trusts the endpoints' CA, and has the certificates `a` and `b` for clients.
 fn portolan(pki: &Pki, services: Value) -> Portolan {
+    portolan_with(pki, services, json!({}))
+}
+
+fn portolan_with(pki: &Pki, services: Value, over: Value) -> Portolan {
     let pair = |name: &str| {
         let Pair { cert_file, key_file } = pki.ca.issue(name, &format!("DNS:{name}.test"));
         json!({ "cert_file": cert_file, "key_file": key_file })
@@ -46,6 +52,7 @@ fn portolan(pki: &Pki, services: Value) -> Portolan {
         "certificates": { "a": pair("a"), "b": pair("b") },
     });
     lay_over(&mut settings, routed(services));
+    lay_over(&mut settings, over);
     Portolan::serving(settings)
 }
 
@@ -288,6 +295,43 @@ fn files_that_hold_another_certificate_are_another_client_while_traffic_flows() 
             }
         });
     }
+}
+
+#[test]
+fn what_an_issuer_makes_is_renewed_while_traffic_flows_and_is_the_same_client() {
+    let pki = Pki::new();
+    let short = json!({ "issuers": { "corp": { "internal": { "ttl": "3s" } } } });
+    let portolan = portolan_with(&pki, json!({}), short);
+    let clients = corp(&portolan, &[]);
+    let mutual = |alpn| Speaks::mutual(&pki.web, &[alpn], &clients, &rustls::version::TLS13);
+    let kept = Peer::start(mutual("h2"));
+    let single = Peer::start(Speaks { single: true, ..mutual("http/1.1") });
+    let shown = json!({ "client": { "issuer": "corp", "uri": "spiffe://td.test/proxy" } });
+    portolan.edit(routed(json!({
+        "kept": service(&kept.url("https"), shown.clone()), "single": service(&single.url("https"), shown),
+    })));
+    eventually("the services are there", || match ask(&portolan, "kept.test").status {
+        200 => Ok(()),
+        other => Err(other),
+    });
+    let mut serials = BTreeSet::new();
+    let mut asked = 0;
+    // As long as it takes: three renewals, seen over connections of one request each.
+    eventually("renewed three times", || {
+        for _ in 0..5 {
+            for host in ["kept.test", "single.test"] {
+                let told = told(&portolan, host);
+                assert_eq!(told.client(), "URI:spiffe://td.test/proxy");
+                asked += 1;
+                if host == "single.test" {
+                    serials.insert(told.client_serial().to_string());
+                }
+            }
+        }
+        if serials.len() > 3 { Ok(()) } else { Err(serials.clone()) }
+    });
+    announce(&format!("{asked} requests, {} certificates", serials.len()));
+    assert_eq!(kept.connections(), 1, "a connection that is open stays in use");
 }
 
 #[test]

@@ -260,7 +260,12 @@ impl Told {
 
     /// The names in the certificate that the proxy has shown.
     pub fn client(&self) -> &str {
-        self.0["client"].as_str().unwrap()
+        self.0["client"].as_str().unwrap().rsplit_once(" serial:").map_or("", |(names, _)| names)
+    }
+
+    /// Its serial number.
+    pub fn client_serial(&self) -> &str {
+        self.0["client"].as_str().unwrap().rsplit_once(" serial:").map_or("", |(_, serial)| serial)
     }
 
     pub fn target(&self) -> &str {

@@ -60,6 +60,8 @@ pub struct Speaks {
     pub most_streams: Option<u32>,
     /// Before each answer.
     pub pause: Duration,
+    /// Over h1: a connection for each request.
+    pub single: bool,
 }
 
 impl Speaks {
@@ -155,16 +157,17 @@ async fn serve(stream: tokio::net::TcpStream, speaks: Speaks, shared: Arc<Shared
     }
 }
 
-/// The names in a certificate, as openssl writes them.
+/// The names in a certificate, as openssl writes them, and its serial number.
 fn names(certificate: &CertificateDer<'_>) -> String {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).unwrap();
     let names = parsed.subject_alternative_name().unwrap();
+    let serial = format!("serial:{}", parsed.raw_serial_as_string());
     let names = names.iter().flat_map(|names| &names.value.general_names).map(|name| match name {
         GeneralName::URI(uri) => format!("URI:{uri}"),
         GeneralName::DNSName(name) => format!("DNS:{name}"),
         other => format!("{other:?}"),
     });
-    names.collect::<Vec<String>>().join(" ")
+    names.chain([serial]).collect::<Vec<String>>().join(" ")
 }
 
 async fn speak<S>(stream: S, h2: bool, client: String, speaks: &Speaks, shared: Arc<Shared>)
@@ -184,7 +187,8 @@ where
         }
         let _ = builder.serve_connection(stream, service).await;
     } else {
-        let _ = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        let _ = builder.keep_alive(!speaks.single).serve_connection(stream, service).await;
     }
 }
 
