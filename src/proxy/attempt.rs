@@ -109,6 +109,9 @@ impl Failure {
 }
 
 /// `departure` is asked when the endpoint departs.
+///
+/// What makes a connection is boxed: every client connection keeps room for the future that answers its requests, and
+/// every stream of one in h2 takes as much anew, most of which would be the handshake with an endpoint.
 pub async fn attempt(
     slot: &Rc<Slot>,
     request: Request<RequestBody>,
@@ -119,12 +122,12 @@ pub async fn attempt(
     let was_kept = kept.is_some();
     let outcome = match kept {
         Some(connection) => send(slot, connection, true, request, limits, &departure).await,
-        None => fresh(slot, request, limits, &departure).await,
+        None => Box::pin(fresh(slot, request, limits, &departure)).await,
     };
     match outcome {
         // It had gone stale while nobody looked, which says nothing about the endpoint.
         Outcome::Failed(Failure { kind: FailureKind::Unsent, request: Some(request), .. }) if was_kept => {
-            fresh(slot, request, limits, &departure).await
+            Box::pin(fresh(slot, request, limits, &departure)).await
         }
         outcome => outcome,
     }

@@ -223,10 +223,11 @@ async fn h1<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         // Where the head of the answer is not all gone, what comes after it cannot follow.
         (End::Itself(Ok(())), Some(tunnel)) if connection.activity.is_flushed() => {
             let parts = served.into_parts();
-            tunnel.run(parts.io.into_inner(), parts.read_buf, course.cut_off()).await;
+            Box::pin(tunnel.run(parts.io.into_inner(), parts.read_buf, course.cut_off())).await;
             None
         }
-        (end, _) => h1_end(end, connection, served).await,
+        // Boxed, as what follows a request is: an idle connection keeps no room for its end.
+        (end, _) => Box::pin(h1_end(end, connection, served)).await,
     }
 }
 

@@ -112,15 +112,27 @@ impl H2 {
 
     /// The same with more fields.
     pub fn get_with(&mut self, authority: &str, path: &str, fields: &[(&str, &str)]) -> u32 {
-        self.open("GET", authority, path, fields, true)
+        self.open("GET", authority, path, fields, true).unwrap()
+    }
+
+    /// Fails where the server has ended the connection.
+    pub fn try_get(&mut self, authority: &str, path: &str) -> io::Result<u32> {
+        self.open("GET", authority, path, &[], true)
     }
 
     /// A request whose body is to come by [`H2::data`].
     pub fn post(&mut self, authority: &str, path: &str) -> u32 {
-        self.open("POST", authority, path, &[], false)
+        self.open("POST", authority, path, &[], false).unwrap()
     }
 
-    fn open(&mut self, method: &str, authority: &str, path: &str, fields: &[(&str, &str)], whole: bool) -> u32 {
+    fn open(
+        &mut self,
+        method: &str,
+        authority: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+        whole: bool,
+    ) -> io::Result<u32> {
         let stream = self.next;
         self.next += 2;
         // :scheme, then literals that are not indexed: :method, :authority, :path.
@@ -138,12 +150,11 @@ impl H2 {
                 block.extend_from_slice(text.as_bytes());
             }
         }
-        self.send(HEADERS, END_HEADERS | if whole { END_STREAM } else { 0 }, stream, &block).unwrap();
-        if !whole {
-            return stream;
+        self.send(HEADERS, END_HEADERS | if whole { END_STREAM } else { 0 }, stream, &block)?;
+        if whole {
+            self.send(WINDOW_UPDATE, 0, stream, &(1u32 << 24).to_be_bytes())?;
         }
-        self.send(WINDOW_UPDATE, 0, stream, &(1u32 << 24).to_be_bytes()).unwrap();
-        stream
+        Ok(stream)
     }
 
     pub fn data(&mut self, stream: u32, bytes: &[u8], last: bool) {
@@ -156,7 +167,12 @@ impl H2 {
 
     /// Gives a stream up: CANCEL.
     pub fn reset(&mut self, stream: u32) {
-        self.send(RST_STREAM, 0, stream, &8u32.to_be_bytes()).unwrap();
+        self.try_reset(stream).unwrap();
+    }
+
+    /// Fails where the server has ended the connection.
+    pub fn try_reset(&mut self, stream: u32) -> io::Result<()> {
+        self.send(RST_STREAM, 0, stream, &8u32.to_be_bytes())
     }
 
     fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io::Result<()> {
