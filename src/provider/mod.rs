@@ -7,6 +7,7 @@
 
 pub mod docker;
 pub mod file;
+mod heard;
 pub mod labels;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod labels_fuzzing;

@@ -129,12 +129,15 @@ impl ClientTls {
                 match sans.is_empty() {
                     true => builder.with_root_certificates(store),
                     false => {
-                        let named = Named { provider, roots: store, sans };
-                        builder.dangerous().with_custom_certificate_verifier(Arc::new(named))
+                        let takes = Takes::Named { roots: store, sans };
+                        builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier { provider, takes }))
                     }
                 }
             }
-            Trust::Unverified => builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider))),
+            Trust::Unverified => {
+                let verifier = Verifier { provider, takes: Takes::Anybody };
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            }
         };
         let mut config = match &shown {
             None => builder.with_no_client_auth(),
@@ -180,31 +183,40 @@ fn host(endpoint: &str) -> &str {
     }
 }
 
-/// Takes a certificate of the roots' that is for one of the names, whatever name was asked for.
+/// Takes endpoints otherwise than by the name that was asked for. Whoever it takes has the key of what is shown.
 #[derive(Debug)]
-struct Named {
+struct Verifier {
     provider: Arc<CryptoProvider>,
-    roots: RootCertStore,
-    sans: Vec<PeerName>,
+    takes: Takes,
 }
 
-impl Named {
-    fn is_for(&self, certificate: &CertificateDer<'_>, parsed: &ParsedCertificate<'_>) -> Result<(), rustls::Error> {
-        let uris = Identity::of(certificate).map(|identity| identity.uris).unwrap_or_default();
-        let named = |name: &PeerName| match name {
-            PeerName::Uri(uri) => uris.iter().any(|own| **own == **uri),
-            PeerName::Host(host) => {
-                ServerName::try_from(&**host).is_ok_and(|host| verify_server_name(parsed, &host).is_ok())
-            }
-        };
-        match self.sans.iter().any(named) {
-            true => Ok(()),
-            false => Err(CertificateError::NotValidForName.into()),
+#[derive(Debug)]
+enum Takes {
+    /// A certificate of the roots' that is for one of the names.
+    Named { roots: RootCertStore, sans: Vec<PeerName> },
+    /// Whatever the certificate says.
+    Anybody,
+}
+
+fn is_for(
+    certificate: &CertificateDer<'_>,
+    parsed: &ParsedCertificate<'_>,
+    sans: &[PeerName],
+) -> Result<(), rustls::Error> {
+    let uris = Identity::of(certificate).map(|identity| identity.uris).unwrap_or_default();
+    let named = |name: &PeerName| match name {
+        PeerName::Uri(uri) => uris.iter().any(|own| **own == **uri),
+        PeerName::Host(host) => {
+            ServerName::try_from(&**host).is_ok_and(|host| verify_server_name(parsed, &host).is_ok())
         }
+    };
+    match sans.iter().any(named) {
+        true => Ok(()),
+        false => Err(CertificateError::NotValidForName.into()),
     }
 }
 
-impl ServerCertVerifier for Named {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -213,10 +225,12 @@ impl ServerCertVerifier for Named {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let parsed = ParsedCertificate::try_from(certificate)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, algorithms)?;
-        self.is_for(certificate, &parsed)?;
+        if let Takes::Named { roots, sans } = &self.takes {
+            let parsed = ParsedCertificate::try_from(certificate)?;
+            let algorithms = self.provider.signature_verification_algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)?;
+            is_for(certificate, &parsed, sans)?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -242,47 +256,6 @@ impl ServerCertVerifier for Named {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Takes whoever has the key of the certificate that is shown, whatever it says.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -366,7 +339,8 @@ mod tests {
         let takes = |by: &Ca, sans: &[PeerName]| {
             let mut roots = RootCertStore::empty();
             roots.add(by.der.clone()).expect("a root");
-            let named = Named { provider: Arc::new(aws_lc_rs::default_provider()), roots, sans: sans.to_vec() };
+            let takes = Takes::Named { roots, sans: sans.to_vec() };
+            let named = Verifier { provider: Arc::new(aws_lc_rs::default_provider()), takes };
             let any = ServerName::try_from("anything.example").expect("a name");
             let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_000));
             named.verify_server_cert(&chain[0], &[], &any, &[], now).map(drop).map_err(|error| format!("{error:?}"))

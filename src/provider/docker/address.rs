@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::tree::Entry;
 use crate::model::diagnostic::{Denial, Diagnostic, Reason};
+use crate::model::schema::ServiceSpec;
 use crate::model::service::{Phase, Service};
 use crate::provider::speaker::Speaker;
 
@@ -28,6 +29,23 @@ pub struct Wish<'a> {
     pub project: Option<&'a str>,
     /// How the labels of this service begin: `portolan.` or `portolan.services.api.`.
     pub prefix: &'a str,
+}
+
+impl<'a> Wish<'a> {
+    /// What the labels of one service say. `None` where one of them could not be read: it was there all the same, and to
+    /// guess in its stead would be arbitrary.
+    pub fn of(
+        spec: &'a ServiceSpec,
+        object: &Entry,
+        default_network: Option<&'a str>,
+        project: Option<&'a str>,
+        prefix: &'a str,
+    ) -> Option<Wish<'a>> {
+        let (port, network) = (spec.port.filter(|port| *port != 0), spec.network.as_deref());
+        let given = |field: &str| object.value.field(field).is_some();
+        let unread = (given("port") && port.is_none()) || (given("network") && network.is_none());
+        (!unread).then_some(Wish { port, network, default_network, project, prefix })
+    }
 }
 
 /// Why there is no address.

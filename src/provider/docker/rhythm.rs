@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::provider::heard::Heard;
+
 /// An engine of 20.10 announces a network connect, and now and then a start, before its list shows it. Soon for the
 /// usual case, later for an engine that is busy.
 const CONFIRM: [Duration; 2] = [Duration::from_millis(40), Duration::from_millis(250)];
@@ -26,42 +28,33 @@ pub enum Occasion {
 
 /// When to list next.
 pub struct Rhythm {
-    asked: bool,
-    /// When the last event came, and how often the list after it has been confirmed.
-    heard: Option<(Instant, usize)>,
+    heard: Heard,
     safety: Instant,
 }
 
 impl Rhythm {
     pub fn start(now: Instant) -> Rhythm {
         // The engine accepts an event stream a moment before it subscribes it.
-        Rhythm { asked: false, heard: Some((now, 0)), safety: now + SAFETY }
+        Rhythm { heard: Heard::start(now, &CONFIRM), safety: now + SAFETY }
     }
 
     /// Something happened that a list may show.
     pub fn hear(&mut self, now: Instant) {
-        self.asked = true;
-        self.heard = Some((now, 0));
+        self.heard.hear(now);
     }
 
     pub fn is_due(&self, now: Instant) -> bool {
-        self.asked || self.wake() <= now
+        self.heard.is_asked() || self.wake() <= now
     }
 
     pub fn wake(&self) -> Instant {
-        self.heard.map_or(self.safety, |(heard, confirmed)| (heard + CONFIRM[confirmed]).min(self.safety))
+        self.heard.next().map_or(self.safety, |next| next.min(self.safety))
     }
 
     /// A list begins: it answers what was heard up to now, save what has to be confirmed.
     pub fn begin(&mut self, now: Instant) -> Occasion {
-        let told = self.asked || self.heard.is_some();
-        self.asked = false;
-        self.heard = self.heard.and_then(|(heard, confirmed)| {
-            let left = (confirmed..CONFIRM.len()).find(|step| heard + CONFIRM[*step] > now)?;
-            Some((heard, left))
-        });
         self.safety = now + SAFETY;
-        if told { Occasion::Told } else { Occasion::Safety }
+        if self.heard.begin(now) { Occasion::Told } else { Occasion::Safety }
     }
 
     /// The list that began then has left something open.

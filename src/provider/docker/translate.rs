@@ -95,19 +95,10 @@ fn service(
         refuse(&mut service, &object.value, "address", detail, findings);
     }
     let prefix = speaker.prefix(&object.key);
-    let wish = Wish {
-        port: spec.port.filter(|port| *port != 0),
-        network: spec.network.as_deref(),
-        default_network: settings.network.as_deref(),
-        project: speaker.project,
-        prefix: &prefix,
-    };
-    // A label that could not be read was there all the same: to guess in its stead would be arbitrary.
-    let given = |field: &str| object.value.field(field).is_some();
-    if (given("port") && wish.port.is_none()) || (given("network") && wish.network.is_none()) {
+    let Some(wish) = Wish::of(&spec, object, settings.network.as_deref(), speaker.project, &prefix) else {
         service.absent = service.denied.clone();
         return service;
-    }
+    };
     match address::reach(container, &wish, all, around) {
         Ok(Reached { address, phase, why }) => {
             let weight = spec.weight.unwrap_or(1);

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::provider::heard::Heard;
+
 /// After an event: what a change leads to is not there yet when the change is told. A manager hears of a container that has
 /// started a good 100 ms later.
 const CONFIRM: [Duration; 4] =
@@ -20,9 +22,7 @@ const STUCK: Duration = Duration::from_secs(60);
 const SHARE: u32 = 4;
 
 pub struct Rhythm {
-    asked: bool,
-    /// When the last event came, and how often it has been confirmed.
-    heard: Option<(Instant, usize)>,
+    heard: Heard,
     began: Instant,
     /// From the beginning of one look to the next.
     interval: Duration,
@@ -41,30 +41,25 @@ pub struct Looked {
 
 impl Rhythm {
     pub fn start(now: Instant) -> Rhythm {
-        Rhythm { asked: false, heard: Some((now, 0)), began: now, interval: RESTING, changed: now }
+        Rhythm { heard: Heard::start(now, &CONFIRM), began: now, interval: RESTING, changed: now }
     }
 
     pub fn hear(&mut self, now: Instant) {
-        self.asked = true;
-        self.heard = Some((now, 0));
+        self.heard.hear(now);
     }
 
     pub fn is_due(&self, now: Instant) -> bool {
-        self.asked || self.wake() <= now
+        self.heard.is_asked() || self.wake() <= now
     }
 
     pub fn wake(&self) -> Instant {
         let next = self.began + self.interval;
-        self.heard.map_or(next, |(heard, confirmed)| (heard + CONFIRM[confirmed]).min(next))
+        self.heard.next().map_or(next, |confirm| confirm.min(next))
     }
 
     /// A look begins: it answers what was heard up to now, save what has to be confirmed.
     pub fn begin(&mut self, now: Instant) {
-        self.asked = false;
-        self.heard = self.heard.and_then(|(heard, confirmed)| {
-            let left = (confirmed..CONFIRM.len()).find(|step| heard + CONFIRM[*step] > now)?;
-            Some((heard, left))
-        });
+        self.heard.begin(now);
         self.began = now;
     }
 
@@ -88,7 +83,7 @@ mod tests {
 
     fn looked_at(begun: Instant, took: Duration, looked: Looked) -> Rhythm {
         let mut rhythm = Rhythm::start(begun);
-        rhythm.heard = None;
+        rhythm.heard.forget();
         rhythm.begin(begun);
         rhythm.settle(looked, begun + took);
         rhythm

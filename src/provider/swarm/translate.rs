@@ -104,19 +104,10 @@ impl Seen<'_> {
             return service;
         }
         let prefix = speaker.prefix(&object.key);
-        let wish = Wish {
-            port: spec.port.filter(|port| *port != 0),
-            network: spec.network.as_deref(),
-            default_network: self.settings.network.as_deref(),
-            project: speaker.project,
-            prefix: &prefix,
-        };
-        // A label that could not be read was there all the same: to guess in its stead would be arbitrary.
-        let given = |field: &str| object.value.field(field).is_some();
-        if (given("port") && wish.port.is_none()) || (given("network") && wish.network.is_none()) {
+        let Some(wish) = Wish::of(&spec, object, self.settings.network.as_deref(), speaker.project, &prefix) else {
             service.absent = service.denied.clone();
             return service;
-        }
+        };
         let reached = match by_vip {
             true => self.vip(&wish).map(|endpoint| vec![endpoint]),
             false => self.endpoints(&wish),
